@@ -1,0 +1,1 @@
+"""Bragg spots, rings and two-dimensional lattices of a pattern."""

@@ -1,0 +1,1 @@
+"""Structures: the unit cell, its symmetry tables, its orientation."""

@@ -1,0 +1,1 @@
+"""Readers of microscope files; each gives a `Recording`."""

@@ -1,0 +1,1 @@
+"""Calibrated images and scans, and what can be read off one image."""

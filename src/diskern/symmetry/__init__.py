@@ -1,0 +1,1 @@
+"""From spots to crystallography: zones, symmetry, phases."""
