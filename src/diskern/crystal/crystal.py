@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +43,6 @@ class Crystal:
     u_aniso: Floats | None = None
     name: str = ""
     source: str = ""
-    _extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -57,7 +56,7 @@ class Crystal:
         u_aniso: ArrayLike | None = None,
         name: str = "",
         source: str = "",
-    ) -> Self:
+    ) -> Crystal:
         """Build from plain arrays.
 
         Parameters are as the attributes; ``occupancy`` defaults to 1 and ``u_iso`` to 0.
@@ -84,15 +83,15 @@ class Crystal:
         positions[positions >= 1.0] = 0.0
         return cls(cell, positions, z.astype(np.int64), occ.copy(), u, aniso, name, source)
 
-    @classmethod
-    def from_cif(cls, path: str | Path) -> Self:
+    @staticmethod
+    def from_cif(path: str | Path) -> Crystal:
         """Read the first structure of a CIF file (gemmi), all symmetry copies expanded."""
         from diskern.crystal.cif import read_cif
 
-        return read_cif(cls, Path(path))
+        return read_cif(Path(path))
 
     @classmethod
-    def from_pymatgen(cls, structure: Any) -> Self:
+    def from_pymatgen(cls, structure: Any) -> Crystal:
         """Convert a ``pymatgen.core.Structure``; partial occupancies become several atoms."""
         rows = [
             (site.frac_coords, element.Z, amount)
@@ -109,7 +108,7 @@ class Crystal:
         )
 
     @classmethod
-    def from_ase(cls, atoms: Any) -> Self:
+    def from_ase(cls, atoms: Any) -> Crystal:
         """Convert an ``ase.Atoms`` that is periodic in three directions."""
         return cls.from_arrays(
             atoms.cell.array,
@@ -174,19 +173,19 @@ class Crystal:
 
         return find_symmetry(self, symprec)
 
-    def primitive(self, symprec: float = 1e-3) -> Self:
+    def primitive(self, symprec: float = 1e-3) -> Crystal:
         """The primitive cell in the same cartesian frame (spglib, no idealisation)."""
         from diskern.crystal.symmetry import primitive_cell
 
         return primitive_cell(self, symprec)
 
-    def conventional(self, symprec: float = 0.01) -> Self:
+    def conventional(self, symprec: float = 0.01) -> Crystal:
         """The standardised conventional cell (spglib); its cartesian frame may differ."""
         from diskern.crystal.symmetry import conventional_cell
 
         return conventional_cell(self, symprec)
 
-    def with_u_iso(self, u_iso: float) -> Self:
+    def with_u_iso(self, u_iso: float) -> Crystal:
         """A copy with one isotropic ⟨u²⟩ in Å² for all atoms."""
         return replace(self, u_iso=np.full(len(self), float(u_iso)), u_aniso=None)
 
