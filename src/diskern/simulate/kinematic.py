@@ -1,0 +1,352 @@
+"""Kinematic spot patterns of a crystal in one or very many orientations.
+
+Intensities follow I_g = (π t/ξ_g)² S(s_g): the first Born approximation for a foil that is thin
+against the extinction distance.  ``method="bloch"`` solves the dynamical problem instead.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
+
+from diskern.crystal.crystal import Crystal
+from diskern.crystal.orientation import zone_axis_orientation
+from diskern.errors import DiskernError
+from diskern.physics import check_energy, wavelength
+from diskern.simulate.arrays import index_like, like, namespace, zeros
+from diskern.simulate.scattering import Parametrization, check_parametrization
+from diskern.simulate.shape_factors import (
+    DEFAULT_WIDTH,
+    ShapeFactor,
+    check_shape_factor,
+    shape_factor,
+    width_of,
+)
+from diskern.simulate.spot_pattern import SpotBatch, SpotPattern
+from diskern.simulate.structure_factors import Reflections
+
+CHUNK = 2**21
+"""Orientation × reflection products held at a time (about 100 MB in float64)."""
+
+
+@dataclass(frozen=True)
+class SaedOptions:
+    """What a spot simulation may vary beyond crystal, orientation, energy and thickness.
+
+    Attributes
+    ----------
+    shape_factor : "gaussian", "sinc2" (parallel-sided foil) or "lorentzian".
+    width : rms rel-rod in 1/Å; by default from the thickness, or 0.01 without one.  A width
+        above the thickness's own describes bending or mosaic spread at the same integral.
+    max_excitation_error : in 1/Å; by default 4 widths.
+    precession_angle : semi-angle of the precessing beam in mrad, or None.
+    double_diffraction : add the second Born order (needs a thickness).
+    min_intensity : reflections weaker than this share of the strongest are left out.
+    parametrization : scattering-factor table, see `diskern.simulate.scattering`.
+    absorption : for ``method="bloch"``, imaginary over real part of the potential, or None.
+    """
+
+    shape_factor: ShapeFactor = "gaussian"
+    width: float | None = None
+    max_excitation_error: float | None = None
+    precession_angle: float | None = None
+    double_diffraction: bool = False
+    min_intensity: float = 1e-6
+    parametrization: Parametrization = "peng"
+    absorption: float | None = None
+
+    def __post_init__(self) -> None:
+        check_shape_factor(self.shape_factor)
+        check_parametrization(self.parametrization)
+        for name in ("width", "max_excitation_error", "precession_angle"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise DiskernError(f"{name}={value} must be a positive number, or None")
+        if self.precession_angle is not None and self.precession_angle > 200:
+            raise DiskernError(f"precession_angle={self.precession_angle} mrad exceeds 200 mrad")
+        if not 0 <= self.min_intensity < 1:
+            raise DiskernError(f"min_intensity={self.min_intensity} must lie in [0, 1)")
+
+
+def simulate_saed(
+    crystal: Crystal,
+    zone_axis: ArrayLike | None = None,
+    *,
+    orientation: Rotation | None = None,
+    energy: float = 200e3,
+    g_max: float = 2.0,
+    thickness: float | None = None,
+    method: Literal["kinematic", "bloch"] = "kinematic",
+    options: SaedOptions | None = None,
+    **settings: Any,
+) -> SpotPattern:
+    """Simulate the spot pattern of one crystal.
+
+    Parameters
+    ----------
+    crystal : the structure, with its occupancies and displacements.
+    zone_axis : [u, v, w] along the beam, or
+    orientation : the rotation crystal → lab; exactly one of the two.
+    energy : eV.
+    g_max : largest |g| in 1/Å.
+    thickness : foil thickness in Å.  With it intensities are fractions of the incident beam;
+        without, they are relative to the strongest reflection.
+    method : "kinematic", or "bloch" for dynamical diffraction (needs a thickness).
+    options, **settings : the fields of `SaedOptions`, as an object or by name.
+
+    Returns
+    -------
+    SpotPattern, strongest reflection first, without the direct beam.
+
+    Raises
+    ------
+    DiskernError
+        Where a value is impossible or two values contradict each other.
+
+    Examples
+    --------
+    >>> pattern = simulate_saed(silicon, (0, 1, 1), thickness=200.0)  # doctest: +SKIP
+    """
+    rotation = resolve_orientation(crystal, zone_axis, orientation)
+    opts = resolve_options(options, settings)
+    if method == "bloch":
+        raise DiskernError("method='bloch' is not available yet; use kinematic")
+    if method != "kinematic":
+        raise DiskernError(f"method={method!r} is unknown; use kinematic or bloch")
+    reflections = Reflections.of(crystal, g_max, opts.parametrization)
+    return simulate_saed_batch(
+        reflections, rotation, energy=energy, thickness=thickness, options=opts
+    )[0]
+
+
+def simulate_saed_batch(
+    crystal: Crystal | Reflections,
+    orientations: Rotation | Any,
+    *,
+    energy: float = 200e3,
+    g_max: float = 2.0,
+    thickness: float | None = None,
+    options: SaedOptions | None = None,
+    device: str | None = None,
+    **settings: Any,
+) -> SpotBatch:
+    """Simulate the kinematic patterns of one crystal in B orientations at once.
+
+    Parameters
+    ----------
+    crystal : the structure, or its `Reflections` where they are used again and again.
+    orientations : scipy Rotation of B elements, or (B, 3, 3) matrices crystal → lab.  A float32
+        torch tensor is computed in float32 on its own device.
+    device : torch device to compute on; None is numpy, unless ``orientations`` is a tensor.
+    energy, g_max, thickness, options, **settings : as for `simulate_saed`.
+
+    Returns
+    -------
+    SpotBatch of padded (B, N) arrays.
+    """
+    opts = resolve_options(options, settings)
+    check_thickness(thickness)
+    lam = wavelength(check_energy(energy))
+    if opts.double_diffraction and thickness is None:
+        raise DiskernError("double_diffraction needs a thickness in Å; add e.g. thickness=200")
+    table = crystal
+    if isinstance(table, Crystal):
+        table = Reflections.of(table, g_max, opts.parametrization)
+    matrices = _matrices(orientations, device)
+    born = _BornSeries(table, energy, thickness, opts, matrices)
+    step = max(1, CHUNK // max(1, len(born.g)))
+    parts = [born(matrices[i : i + step], lam) for i in range(0, len(matrices), step)]
+    return _join(parts, energy, thickness)
+
+
+class _BornSeries:
+    """The reflections of one crystal laid out for one library, and what turns s into intensity."""
+
+    def __init__(
+        self,
+        table: Reflections,
+        energy: float,
+        thickness: float | None,
+        options: SaedOptions,
+        reference: Any,
+    ) -> None:
+        self.options, self.thickness = options, thickness
+        natural = DEFAULT_WIDTH if thickness is None else width_of(thickness)
+        self.width = natural if options.width is None else options.width
+        self.limit = options.max_excitation_error or 4 * self.width
+        # Second-order scattering also reaches extinct reflections.
+        rows = table if options.double_diffraction else table.select(table.allowed)
+        self.table = rows
+        self.hkl = index_like(rows.hkl, reference)
+        self.g = like(rows.g, reference)
+        if thickness is None:
+            strength = np.abs(rows.F) ** 2
+        else:
+            amplitude = math.pi * wavelength(energy) * thickness * np.abs(rows.U(energy))
+            # A given width spreads the same rocking-curve integral.
+            strength = amplitude**2 * (natural / self.width)
+        self.strength = like(strength, reference)
+        self.energy = energy
+
+    def __call__(self, matrices: Any, lam: float) -> SpotBatch:
+        """Patterns of (B, 3, 3) orientations."""
+        xp = namespace(matrices)
+        lab = self.g @ xp.swapaxes(matrices, 1, 2)
+        s = excitation_errors(lab, lam)
+        reach = self.limit
+        if self.options.precession_angle is not None:
+            tilt = self.options.precession_angle * 1e-3
+            radial = xp.sqrt((lab[..., :2] ** 2).sum(-1))
+            seen = abs(s) <= reach + radial * math.sin(tilt) + abs(lab[..., 2]) * tilt**2
+        else:
+            seen = abs(s) <= reach
+        row, column, slot, count = _ragged(seen)
+        shape = (len(matrices), max(1, int(count.max())) if len(count) else 1)
+        q, sg, intensity = zeros((*shape, 3), s), zeros(shape, s), zeros(shape, s)
+        hkl = zeros((*shape, 3), self.hkl)
+        q[row, slot], sg[row, slot] = lab[row, column], s[row, column]
+        hkl[row, slot] = self.hkl[column]
+        strength = zeros(shape, s)
+        strength[row, slot] = self.strength[column]
+        intensity = strength * self._profile(q, sg, lam)
+        return self._sorted(hkl, q[..., :2], sg, intensity)
+
+    def _profile(self, lab: Any, s: Any, lam: float) -> Any:
+        kind, width = self.options.shape_factor, self.width
+        if self.options.precession_angle is None:
+            return shape_factor(kind, s, width)
+        return precession_average(lab, lam, self.options.precession_angle, kind, width)
+
+    def _sorted(self, hkl: Any, q: Any, s: Any, intensity: Any) -> SpotBatch:
+        xp = namespace(s)
+        order = xp.argsort(-intensity)
+        rows = index_like(np.arange(len(order))[:, None], s)
+        intensity, q, s, hkl = (a[rows, order] for a in (intensity, q, s, hkl))
+        strongest = intensity[:, :1]
+        visible = (intensity > self.options.min_intensity * strongest) & (strongest > 0)
+        count = visible.sum(1)
+        if self.thickness is None:
+            intensity = intensity / xp.where(strongest > 0, strongest, xp.ones_like(strongest))
+        keep = max(1, int(count.max())) if len(count) else 1
+        mask = visible[:, :keep]
+        return SpotBatch(
+            hkl[:, :keep] * mask[..., None],
+            q[:, :keep] * mask[..., None],
+            s[:, :keep] * mask,
+            intensity[:, :keep] * mask,
+            count,
+        )
+
+
+def excitation_errors(lab: Any, lam: float) -> Any:
+    """(...) signed s_g in 1/Å of (..., 3) lab-frame g, beam along +z, free of cancellation.
+
+    (|k|² - |k+g|²)/(2|k+g|), written so that float32 keeps its digits.
+    """
+    xp = namespace(lab)
+    k = 1 / lam
+    excess = 2 * k * lab[..., 2] + (lab * lab).sum(-1)
+    return -excess / (2 * xp.sqrt(k * k + excess))
+
+
+def precession_average(lab: Any, lam: float, angle: float, kind: ShapeFactor, width: float) -> Any:
+    """(...) mean of the shape factor over a beam precessing at ``angle`` mrad.
+
+    The azimuth enters only as its cosine, so half a turn sampled at midpoints is enough; the
+    number of samples resolves the sharpest reflection.
+    """
+    xp = namespace(lab)
+    tilt, k = angle * 1e-3, 1 / lam
+    radial = xp.sqrt((lab[..., :2] ** 2).sum(-1))
+    square = (lab * lab).sum(-1)
+    sweep = float(radial.max()) * math.sin(tilt) if math.prod(radial.shape) else 0.0
+    samples = int(min(2048, max(16, math.ceil(3 * sweep / width))))
+    total = zeros(tuple(radial.shape), radial)
+    for azimuth in (np.arange(samples) + 0.5) * (math.pi / samples):
+        along = radial * (math.sin(tilt) * math.cos(azimuth)) + lab[..., 2] * math.cos(tilt)
+        excess = 2 * k * along + square
+        total = total + shape_factor(kind, -excess / (2 * xp.sqrt(k * k + excess)), width)
+    return total / samples
+
+
+def resolve_orientation(
+    crystal: Crystal, zone_axis: ArrayLike | None, orientation: Rotation | None
+) -> Rotation:
+    """The one rotation that a zone axis or an orientation describes."""
+    if (zone_axis is None) == (orientation is None):
+        raise DiskernError("give either zone_axis=(u, v, w) or orientation=Rotation, one of them")
+    if orientation is None:
+        return zone_axis_orientation(crystal, np.asarray(zone_axis, dtype=float))
+    if not isinstance(orientation, Rotation):
+        raise DiskernError(
+            f"orientation is a {type(orientation).__name__}; give a scipy Rotation crystal → lab"
+        )
+    if not orientation.single and len(orientation) != 1:
+        raise DiskernError(
+            f"orientation holds {len(orientation)} rotations; simulate_saed_batch takes many"
+        )
+    return orientation if orientation.single else orientation[0]
+
+
+def resolve_options(options: SaedOptions | None, settings: dict[str, Any]) -> SaedOptions:
+    """``options`` with single fields replaced by name."""
+    known = SaedOptions.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise DiskernError(f"{name!r} is no simulation setting; known: {', '.join(known)}")
+    return replace(options or SaedOptions(), **settings)
+
+
+def check_thickness(thickness: float | None) -> None:
+    """Raise where a thickness in Å is given and impossible."""
+    if thickness is not None and not (math.isfinite(thickness) and 0 < thickness <= 1e6):
+        raise DiskernError(f"thickness={thickness} Å must be above 0 and at most 1e6 Å")
+
+
+def _matrices(orientations: Any, device: str | None) -> Any:
+    matrices = orientations.as_matrix() if isinstance(orientations, Rotation) else orientations
+    if namespace(matrices) is np:
+        matrices = np.asarray(matrices, dtype=np.float64)
+    if tuple(matrices.shape[-2:]) != (3, 3) or matrices.ndim not in (2, 3):
+        raise DiskernError(f"orientations have shape {tuple(matrices.shape)}; give (B, 3, 3)")
+    matrices = matrices.reshape(-1, 3, 3)
+    if device is None:
+        return matrices
+    import torch
+
+    return torch.as_tensor(matrices, device=device)
+
+
+def _ragged(seen: Any) -> tuple[Any, Any, Any, Any]:
+    """Row, column and place within its row of every True of (B, P), and (B,) counts."""
+    xp = namespace(seen)
+    row, column = xp.where(seen)
+    count = seen.sum(1)
+    start = xp.cumsum(count, 0) - count
+    slot = index_like(np.arange(len(row)), count) - start[row]
+    return row, column, slot, count
+
+
+def _join(parts: list[SpotBatch], energy: float, thickness: float | None) -> SpotBatch:
+    if not parts:
+        raise DiskernError("no orientation was given; pass at least one rotation")
+    longest = max(p.intensity.shape[1] for p in parts)
+    xp = namespace(parts[0].intensity)
+
+    def joined(name: str) -> Any:
+        blocks = []
+        for part in parts:
+            array = getattr(part, name)
+            full = zeros((array.shape[0], longest, *array.shape[2:]), array)
+            full[:, : array.shape[1]] = array
+            blocks.append(full)
+        return blocks[0] if len(blocks) == 1 else xp.concatenate(blocks)
+
+    count = xp.concatenate([p.count for p in parts])
+    hkl, q, s, intensity = (joined(name) for name in ("hkl", "q", "s_g", "intensity"))
+    return SpotBatch(hkl, q, s, intensity, count, energy, thickness)
