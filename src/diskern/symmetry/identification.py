@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,3 +86,130 @@ class Identification:
     phases: tuple[PhaseMatch, ...] = ()
     reasons: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers for JSON, most probable or best first."""
+        zones = self.zone_axes or ((),) * len(self.analyses)
+        return {
+            "crystal": self.crystal,
+            "refusal": self.refusal,
+            "patterns": [_pattern_dict(a, z) for a, z in zip(self.analyses, zones, strict=True)],
+            "system": [_branch("name", r) for r in self.system],
+            "laue_class": [_branch("name", r) for r in self.laue_class],
+            "extinction_symbol": [
+                _branch("symbol", r) | {"space_groups": list(r.space_groups)}
+                for r in self.extinction_symbol
+            ],
+            "space_group": [
+                {"number": r.space_groups[0], "symbol": r.name, "probability": r.probability}
+                for r in self.space_group
+            ],
+            "ambiguity_set": list(self.ambiguity_set),
+            "next_zone": None if self.next_zone is None else list(self.next_zone),
+            "phases": [_phase_dict(p) for p in self.phases],
+            "reasons": list(self.reasons),
+            "provenance": self.provenance,
+        }
+
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        if not self.crystal:
+            return f"No crystal: {self.refusal}"
+        parts = []
+        if self.phases and self.phases[0].score >= 0.5:
+            best = self.phases[0]
+            parts.append(f"{best.name} ({best.score:.0%} of the evidence among the candidates)")
+        elif self.phases:
+            parts.append("no candidate phase stands out")
+        if self.extinction_symbol:
+            top = self.extinction_symbol[0]
+            parts.append(
+                f"{self.system[0].name} ({self.system[0].probability:.0%}), "
+                f"extinction symbol {top.name} ({top.probability:.0%})"
+            )
+        return "; ".join(parts) or "crystalline, but too few spots to name lattice or phase"
+
+    def __repr__(self) -> str:
+        lines = [self.verdict()]
+        for title, ranked in (
+            ("crystal system", self.system),
+            ("Laue class", self.laue_class),
+            ("extinction symbol", self.extinction_symbol),
+            ("space group", self.space_group),
+        ):
+            shown = [f"{r.name} {r.probability:.1%}" for r in ranked[:5]]
+            if shown:
+                lines.append(f"{title:>18}: {', '.join(shown)}")
+        if len(self.ambiguity_set) > 1:
+            lines.append(f"{'cannot be told':>18}: {', '.join(map(str, self.ambiguity_set))}")
+        for p in self.phases[:5]:
+            lines.append(f"{'phase':>18}: {p.name} {p.score:.1%}, residual {p.residual:.2%}")
+        return "\n".join(lines)
+
+
+def _branch(key: str, ranked: Ranked) -> dict[str, Any]:
+    return {key: ranked.name, "probability": ranked.probability}
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _pattern_dict(analysis: Analysis, zones: tuple[ZoneAxis, ...]) -> dict[str, Any]:
+    pattern = analysis.pattern
+    unit = "px" if pattern.pixel_size is None else "1/Å"
+    scale = 1.0 if pattern.pixel_size is None else pattern.pixel_size
+    return {
+        "file": pattern.source,
+        "kind": analysis.kind,
+        "refusal": analysis.refusal,
+        "centre": [analysis.centre.row, analysis.centre.col],
+        "centre_sigma": analysis.centre.sigma,
+        "pixel_size": pattern.pixel_size,
+        "energy": pattern.energy,
+        "spots": len(analysis.spots),
+        "lattices": [
+            {
+                "a": lattice.lengths[0] * scale,
+                "b": _finite(lattice.lengths[1] * scale),
+                "angle": _finite(lattice.angle),
+                "unit": unit,
+                "spots": len(lattice.members),
+            }
+            for lattice in analysis.lattices
+        ],
+        "rings": None
+        if analysis.rings is None
+        else {
+            "radius": [float(r) * scale for r in analysis.rings.radius],
+            "unit": unit,
+            "ellipticity": analysis.rings.ellipse.ratio - 1,
+            "ellipticity_sigma": analysis.rings.ellipse.sigma,
+        },
+        "zone_axes": [{"uvw": list(z.uvw), "probability": z.probability} for z in zones],
+        "notes": list(analysis.notes),
+    }
+
+
+def _phase_dict(phase: PhaseMatch) -> dict[str, Any]:
+    return {
+        "name": phase.name,
+        "formula": phase.formula,
+        "space_group": phase.space_group,
+        "score": phase.score,
+        "residual": _finite(phase.residual),
+        "scale": _finite(phase.scale),
+        "pixel_size": _finite(phase.pixel_size),
+        "explained": phase.explained,
+        "zone_axes": [
+            None if z is None else {"uvw": list(z[0]), "distance_deg": z[1]}
+            for z in phase.zone_axes
+        ],
+        "orientations": [
+            None if not np.isfinite(matrix).all() else matrix.tolist()
+            for matrix in phase.orientations
+        ],
+        "source": phase.source,
+        "notes": list(phase.notes),
+    }
