@@ -1,0 +1,94 @@
+"""The answer in sentences, in plain text: for the page, the terminal and logs."""
+
+from __future__ import annotations
+
+from diskern.report.notation import direction_text, listing, percent, space_group_text
+from diskern.symmetry.identification import Identification, Ranked
+
+UNDECIDED_BELOW = 0.5
+"""A first choice less probable than this is reported as undecided."""
+
+
+def verdict(identification: Identification) -> str:
+    """The whole answer in one or two sentences."""
+    if not identification.crystal:
+        return f"No crystal identified: {identification.refusal or 'no Bragg reflections found'}."
+    parts = [_symmetry(identification), _phase(identification)]
+    said = " ".join(part for part in parts if part)
+    return said or "Bragg reflections were measured, but they do not settle the symmetry."
+
+
+def _symmetry(identification: Identification) -> str:
+    if not identification.system:
+        return ""
+    system = choice(identification.system)
+    if identification.system[0].probability < UNDECIDED_BELOW:
+        return f"Crystal system undecided: {system}."
+    if not identification.extinction_symbol:
+        return f"{system[:1].upper()}{system[1:]}."
+    symbols = identification.extinction_symbol
+    joint = "extinction symbol "
+    if symbols[0].probability < UNDECIDED_BELOW:
+        joint = "extinction symbol undecided, "
+    return f"{system[:1].upper()}{system[1:]}; {joint}{choice(symbols)}."
+
+
+def choice(ranked: tuple[Ranked, ...], most: int = 3) -> str:
+    """The first choice with its probability, or the first few where none has the majority."""
+    shown = ranked[:1] if ranked[0].probability >= UNDECIDED_BELOW else ranked[:most]
+    return listing([f"{r.name} ({percent(r.probability)})" for r in shown], "or")
+
+
+def _phase(identification: Identification) -> str:
+    if not identification.phases:
+        return ""
+    best, *others = identification.phases
+    group = space_group_text(best.space_group) if best.space_group else "space group not stated"
+    words = f"Of the candidates, {best.name} ({group}) fits best"
+    rivals = [p.name for p in others if p.score > 0.5 * best.score][:3]
+    if rivals:
+        words += f", but {listing(rivals)} cannot be excluded"
+    return words + "."
+
+
+def ambiguity(identification: Identification) -> str:
+    """What the patterns cannot tell apart, in words; empty where there is nothing to say."""
+    groups = identification.ambiguity_set
+    if not groups:
+        return ""
+    names = [f"{space_group_text(n)} ({n})" for n in groups]
+    if len(groups) == 1:
+        return f"Every other space group is contradicted; {names[0]} is left."
+    shown = names if len(names) <= 14 else [*names[:12], f"{len(names) - 12} more"]
+    return f"These {len(groups)} space groups look the same in what was given: {listing(shown)}."
+
+
+def next_step(identification: Identification) -> str:
+    """The further zone axis that would decide most; empty where none is proposed."""
+    if identification.next_zone is None:
+        return ""
+    zone = direction_text(identification.next_zone)
+    return f"A pattern along {zone} (in the most probable cell) would decide the most."
+
+
+def kind_words(identification: Identification, index: int) -> str:
+    """What was found on one pattern, in a few words."""
+    analysis = identification.analyses[index]
+    if analysis.kind == "none":
+        return analysis.refusal or "no Bragg reflections"
+    found = []
+    if analysis.kind == "rings" and analysis.rings is not None:
+        found.append(_count(len(analysis.rings.radius), "ring"))
+    if len(analysis.spots):
+        found.append(_count(len(analysis.spots), "spot"))
+    rows = [lattice for lattice in analysis.lattices if lattice.rank == 1]
+    nets = len(analysis.lattices) - len(rows)
+    if nets:
+        found.append(_count(nets, "lattice"))
+    if rows:
+        found.append(_count(len(rows), "single row", "single rows"))
+    return listing(found) or "no Bragg reflections"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
