@@ -115,7 +115,9 @@ def simulate_saed(
     rotation = resolve_orientation(crystal, zone_axis, orientation)
     opts = resolve_options(options, settings)
     if method == "bloch":
-        raise DiskernError("method='bloch' is not available yet; use kinematic")
+        from diskern.simulate.bloch import saed_bloch
+
+        return saed_bloch(crystal, rotation, energy, g_max, thickness, opts)
     if method != "kinematic":
         raise DiskernError(f"method={method!r} is unknown; use kinematic or bloch")
     reflections = Reflections.of(crystal, g_max, opts.parametrization)

@@ -1,6 +1,6 @@
 """Electron scattering factors of free atoms and the constants that turn them into volts.
 
-Three parametrisations, each a file or table of published numbers:
+Two parametrisations, each a table of published numbers:
 
 ``peng``
     Five Gaussians, Peng, Ren, Dudarev & Whelan, Acta Cryst. A52 (1996) 257; International
@@ -8,8 +8,6 @@ Three parametrisations, each a file or table of published numbers:
 ``lobato``
     Lobato & Van Dyck, Acta Cryst. A70 (2014) 636, doi:10.1107/S205327331401643X; elements
     1-103, correct at both ends of g.
-``kirkland``
-    Kirkland, Advanced Computing in Electron Microscopy (2010), appendix C; elements 1-103.
 """
 
 from __future__ import annotations
@@ -35,11 +33,14 @@ from diskern.physics import (
 )
 from diskern.simulate.arrays import like, namespace
 
-Parametrization = Literal["peng", "lobato", "kirkland"]
-PARAMETRIZATIONS: tuple[Parametrization, ...] = ("peng", "lobato", "kirkland")
+Parametrization = Literal["peng", "lobato"]
+PARAMETRIZATIONS: tuple[Parametrization, ...] = ("peng", "lobato")
 
 POTENTIAL_CONSTANT = PLANCK**2 / (2 * math.pi * ELECTRON_MASS * ELEMENTARY_CHARGE) * 1e20
 """h²/(2π m e) in V Å²: V_g = POTENTIAL_CONSTANT · F_g / V_cell, about 47.878."""
+
+EXTINCT = 1e-9
+"""|F| in Å below which a reflection is extinct: what rounding leaves of an exact zero."""
 
 PENG_LIMIT = 4.0
 """g in 1/Å up to which the five-Gaussian table was fitted (sin θ/λ = 2 1/Å)."""
@@ -76,9 +77,6 @@ def electron_scattering_factor(
     if kind == "lobato":
         a, b = rows[..., :5], rows[..., 5:]
         return (a * (2 + b * g2) / (1 + b * g2) ** 2).sum(-1)
-    if kind == "kirkland":
-        a, b, c, d = (rows[..., i : i + 3] for i in (0, 3, 6, 9))
-        return (a / (g2 + b) + c * xp.exp(-d * g2)).sum(-1)
     return _peng(rows, g2, like(numbers, q))
 
 
@@ -95,11 +93,7 @@ def _peng(rows: Any, g2: Any, numbers: Any) -> Any:
 
 
 def coefficients(numbers: tuple[int, ...], parametrization: Parametrization) -> NDArray[np.float64]:
-    """(N, 10 or 12) rows of one table for the given atomic numbers.
-
-    ``peng`` and ``lobato``: five amplitudes in Å then five widths in Å²; ``kirkland``: three
-    a in 1/Å, three b in 1/Å², three c in Å, three d in Å².
-    """
+    """(N, 10) rows of one table: five amplitudes in Å, then five widths in Å²."""
     table = _table(parametrization)
     missing = [z for z in numbers if z not in table]
     if missing:
@@ -129,8 +123,8 @@ def _table(parametrization: Parametrization) -> dict[int, tuple[float, ...]]:
         known = ((z, gemmi.Element(z).c4322) for z in range(1, 99))
         # gemmi stores float32; the printed table has four decimals.
         return {z: tuple(round(v, 4) for v in c.get_coefs()) for z, c in known if c is not None}
-    name = {"lobato": "lobato_vandyck_2014.json", "kirkland": "kirkland_2010.json"}
-    text = files("diskern.simulate").joinpath("data", name[parametrization]).read_text("utf-8")
+    data = files("diskern.simulate").joinpath("data", "lobato_vandyck_2014.json")
+    text = data.read_text("utf-8")
     return {int(z): tuple(row) for z, row in json.loads(text)["elements"].items()}
 
 
@@ -153,8 +147,11 @@ def reduced_potential(structure_factor: Any, volume: float, energy: float) -> An
     return structure_factor * (lorentz_factor(energy) / (math.pi * volume))
 
 
-def extinction_distance(structure_factor: Any, volume: float, energy: float) -> Any:
+def extinction_distance(
+    structure_factor: ArrayLike, volume: float, energy: float
+) -> NDArray[np.float64]:
     """ξ_g = 1/(λ |U_g|) in Å (two-beam, Bragg angles small); infinite where F_g vanishes."""
-    u = abs(reduced_potential(structure_factor, volume, energy))
+    size = np.abs(np.asarray(structure_factor))
+    u = np.where(size < EXTINCT, 0.0, reduced_potential(size, volume, energy))
     with np.errstate(divide="ignore"):
         return 1.0 / (wavelength(energy) * u)
