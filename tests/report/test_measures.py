@@ -47,5 +47,5 @@ def test_a_single_row_keeps_its_one_length():
 def test_masked_shares_count_overlapping_reasons():
     flaws = np.zeros((10, 10), np.uint16)
     flaws[:, :3] = Flaw.BEAM_STOP
-    flaws[:, 2] |= Flaw.SATURATED
+    flaws[:, 2] |= int(Flaw.SATURATED)
     assert masked_shares(flaws) == {"beam stop": 0.3, "saturated": 0.1}

@@ -11,6 +11,11 @@ def test_a_clear_answer(identified):
     assert "cannot be excluded" in sentence
 
 
+def test_a_weak_best_phase_is_no_answer(identified):
+    weak = tuple(replace(p, score=0.3) for p in identified.phases)
+    assert "No candidate phase stands out" in verdict.verdict(replace(identified, phases=weak))
+
+
 def test_an_undecided_system_is_not_announced_as_an_answer(identified):
     split = (Ranked("cubic", 0.45, (225,)), Ranked("tetragonal", 0.4, (123,)))
     sentence = verdict.verdict(replace(identified, system=split, phases=()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from typer.main import get_command
 
 from diskern._version import __version__
 from diskern.errors import DiskernError
+from diskern.report.notation import one_line
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -190,20 +192,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
     global _verbose
     _verbose = False
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _log_to_stderr()
     try:
         code = _application().main(args=arguments, prog_name="diskern", standalone_mode=False)
     except DiskernError as error:
         return _failed(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("diskern: interrupted", err=True)
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: a user never meets a traceback
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _usage(error)
         return _failed(_unforeseen(error))
+    if code == EXIT_INTERRUPTED:  # some versions of typer raise here, others return the code
+        typer.echo("diskern: interrupted", err=True)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _log_to_stderr() -> None:
+    """What the package has to say on the way (files skipped, …), a line each."""
+    logger = logging.getLogger("diskern")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("diskern: %(message)s"))
+        logger.addHandler(handler)
 
 
 def _failed(message: str) -> int:
@@ -229,9 +242,3 @@ def _usage(error: Any) -> int:
     message = one_line(error.format_message())
     typer.echo(f"diskern: {message}\nSee '{where} --help'.", err=True)
     return int(error.exit_code)
-
-
-def one_line(message: str) -> str:
-    """Whitespace and line breaks folded to single spaces, control characters made visible."""
-    folded = " ".join(message.split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in folded)

@@ -31,7 +31,7 @@ def join(parts: Iterable[Any], joint: str = "") -> Html:
 
 
 def element(tag: str, content: Any = "", **attributes: str) -> Html:
-    """``<tag attributes>content</tag>``; ``class_`` stands for the attribute class, empty ones are left out."""
+    """``<tag attributes>content</tag>``; ``class_`` is the attribute class; empty ones go."""
     pairs = "".join(f' {k.rstrip("_")}="{html(v)}"' for k, v in attributes.items() if v)
     return Html(f"<{tag}{pairs}>{html(content)}</{tag}>")
 

@@ -127,3 +127,9 @@ def listing(words: Iterable[str], joint: str = "and") -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {joint} {items[-1]}"
+
+
+def one_line(words: str) -> str:
+    """Whitespace and line breaks folded to single spaces, control characters made visible."""
+    folded = " ".join(words.split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in folded)

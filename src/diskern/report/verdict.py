@@ -43,12 +43,13 @@ def _phase(identification: Identification) -> str:
     if not identification.phases:
         return ""
     best, *others = identification.phases
-    group = space_group_text(best.space_group) if best.space_group else "space group not stated"
-    words = f"Of the candidates, {best.name} ({group}) fits best"
-    rivals = [p.name for p in others if p.score > 0.5 * best.score][:3]
-    if rivals:
-        words += f", but {listing(rivals)} cannot be excluded"
-    return words + "."
+    group = f" ({space_group_text(best.space_group)})" if best.space_group else ""
+    if best.score < UNDECIDED_BELOW:
+        names = listing([f"{p.name} ({percent(p.score)})" for p in identification.phases[:3]])
+        return f"No candidate phase stands out; best are {names}."
+    rivals = [p.name for p in others if p.score > 0.2 * best.score][:3]
+    doubt = f", but {listing(rivals)} cannot be excluded" if rivals else ""
+    return f"Of the candidates, {best.name}{group} fits best ({percent(best.score)}){doubt}."
 
 
 def ambiguity(identification: Identification) -> str:
