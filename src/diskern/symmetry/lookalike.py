@@ -215,7 +215,7 @@ def zone_basis(zone: Zone) -> Ints:
     second = np.array([-s * w, -t * w, g])
     rows = np.array([first, second])
     right_handed = bool(np.cross(first, second) @ np.array(zone) > 0)
-    return rows if right_handed else rows[::-1]
+    return rows if right_handed else np.array([second, first])
 
 
 def lattice_of_points(points: Ints) -> Ints:
