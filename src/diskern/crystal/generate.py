@@ -229,7 +229,7 @@ def random_lattice(system: str, volume: float, rng: np.random.Generator) -> Floa
         b = c = a
     lattice = lattice_from_parameters(a, b, c, *angles)
     scale = float(volume / abs(np.linalg.det(lattice))) ** (1 / 3)
-    return lattice * scale
+    return np.asarray(lattice * scale)
 
 
 def _special(

@@ -213,9 +213,8 @@ def zone_basis(zone: Zone) -> Ints:
     s, t = _bezout(u, v)
     first = np.array([v // g, -u // g, 0])
     second = np.array([-s * w, -t * w, g])
-    rows = np.array([first, second])
     right_handed = bool(np.cross(first, second) @ np.array(zone) > 0)
-    return rows if right_handed else np.array([second, first])
+    return np.array([first, second] if right_handed else [second, first])
 
 
 def lattice_of_points(points: Ints) -> Ints:
