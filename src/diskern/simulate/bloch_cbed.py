@@ -75,7 +75,7 @@ def cbed_disks(
 def _oversampling(waves: BlochWaves, pixel_size: float, thicknesses: Floats) -> int:
     """Directions per pixel that follow the fringes, spacing 1/(λ g t) for g near 1 1/Å."""
     fringe = 1 / (waves.wavelength * 1.0 * max(float(thicknesses.max()), 1.0))
-    return int(np.clip(math.ceil(4 * pixel_size / fringe), 1, 8))
+    return int(np.clip(math.ceil(12 * pixel_size / fringe), 1, 8))
 
 
 class _DirectionGrid:

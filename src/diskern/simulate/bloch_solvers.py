@@ -106,8 +106,8 @@ def _by_eigenvectors(system: Dynamics, thicknesses: torch.Tensor) -> torch.Tenso
     wide = torch.complex128
     phase = torch.exp(2j * math.pi * thicknesses.double()[None, :, None] * values.to(wide)[:, None])
     narrow = torch.complex64 if vectors.real.dtype == torch.float32 else wide
-    waves = phase.to(narrow) * excitation.to(narrow)[:, None]
-    return waves @ vectors.to(narrow).mT
+    waves: torch.Tensor = phase.to(narrow) * excitation.to(narrow)[:, None]
+    return waves.matmul(vectors.to(narrow).mT)
 
 
 def _by_chebyshev(system: Dynamics, thicknesses: torch.Tensor, tolerance: float) -> torch.Tensor:

@@ -7,6 +7,7 @@ Pixel (row, col) is centred on whole numbers; the direct beam falls on ``centre`
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -149,55 +150,76 @@ def draw_gaussians(
 ) -> Any:
     """(B, H, W) float32 images of (B, N) peaks at px positions with (B, N) fluxes.
 
-    Each peak is integrated over the pixels, so its flux is kept at any sigma.  Only a window
-    around each peak is touched.
+    Each peak is integrated over the pixels, so its flux is kept at any sigma.
     """
+
+    def window(r: Any, c: Any, dy: Any, dx: Any) -> Any:
+        return _shares(r, dy, sigma)[:, :, None] * _shares(c, dx, sigma)[:, None, :]
+
+    return _draw(rows, columns, weights, shape, math.ceil(REACH * sigma), window)
+
+
+def draw_disks(rows: Any, columns: Any, weights: Any, shape: tuple[int, int], radius: float) -> Any:
+    """(B, H, W) float32 images of (B, N) disks of height ``weights``, soft over one pixel."""
+
+    def window(r: Any, c: Any, dy: Any, dx: Any) -> Any:
+        y, x = (dy - r[:, None])[:, :, None], (dx - c[:, None])[:, None, :]
+        return (radius + 0.5 - namespace(r).sqrt(y * y + x * x)).clip(0, 1)
+
+    return _draw(rows, columns, weights, shape, math.ceil(radius + 1), window)
+
+
+def _draw(
+    rows: Any,
+    columns: Any,
+    weights: Any,
+    shape: tuple[int, int],
+    half: int,
+    window: Callable[[Any, Any, Any, Any], Any],
+) -> Any:
+    """Add a window of 2·half + 1 pixels around every peak, many images at a time."""
     height, width = shape
     if len(rows) * height * width > 2**33:
         raise DiskernError(f"{len(rows)} images of {height}×{width} do not fit in memory; split")
-    half = math.ceil(REACH * sigma)
     images = _canvas((len(rows), height * width), weights)
     drawn = (weights != 0) & (abs(rows - height / 2) < height / 2 + half + 1)
     drawn = drawn & (abs(columns - width / 2) < width / 2 + half + 1)
-    window = max(1, int(drawn.sum(1).max())) * (2 * half + 1) ** 2 if len(rows) else 1
-    step = max(1, CHUNK // max(window, height * width))
+    most = max(1, int(drawn.sum(1).max())) if len(rows) and drawn.shape[1] else 1
+    step = max(1, CHUNK // max(most * (2 * half + 1) ** 2, height * width))
+    xp = namespace(weights)
     for i in range(0, len(rows), step):
         block = slice(i, i + step)
         keep, flat = drawn[block], images[block].reshape(-1)
-        image, _ = namespace(weights).where(keep)
-        r, c, w = (a[block][keep] for a in (rows, columns, weights))
-        flat = _draw_windows(flat, image, r, c, w, shape, sigma)
+        image, _ = xp.where(keep)
+        r, c, w = (xp.asarray(a[block][keep], dtype=flat.dtype) for a in (rows, columns, weights))
+        iy, dy, r = _around(r, half)
+        ix, dx, c = _around(c, half)
+        values = window(r, c, dy, dx) * w[:, None, None]
+        values = values * ((iy >= 0) & (iy < height))[:, :, None]
+        values = values * ((ix >= 0) & (ix < width))[:, None, :]
+        base = (image[:, None] * height + iy.clip(0, height - 1)) * width
+        index = base[:, :, None] + ix.clip(0, width - 1)[:, None, :]
+        flat = scatter_add(flat, index.reshape(-1), values.reshape(-1))
         images[block] = flat.reshape(-1, height * width)
     return images.reshape(len(rows), height, width)
 
 
-def _draw_windows(
-    flat: Any, image: Any, r: Any, c: Any, w: Any, shape: tuple[int, int], sigma: float
-) -> Any:
-    """``flat`` (images · H · W) with M peaks added, each in its own square window."""
-    height, width = shape
-    half = math.ceil(REACH * sigma)
-    xp = namespace(w)
-    r, c, w = (xp.asarray(a, dtype=flat.dtype) for a in (r, c, w))
-    iy, py = _profile(r, half, sigma)
-    ix, px = _profile(c, half, sigma)
-    py = py * ((iy >= 0) & (iy < height)) * w[:, None]
-    px = px * ((ix >= 0) & (ix < width))
-    base = (image[:, None] * height + iy.clip(0, height - 1)) * width
-    index = base[:, :, None] + ix.clip(0, width - 1)[:, None, :]
-    values = py[:, :, None] * px[:, None, :]
-    return scatter_add(flat, index.reshape(-1), values.reshape(-1))
-
-
-def _profile(centre: Any, half: int, sigma: float) -> tuple[Any, Any]:
-    """(M, 2h+1) pixel indices around each centre and the share of a unit Gaussian in each."""
+def _around(centre: Any, half: int) -> tuple[Any, Any, Any]:
+    """(M, 2h+1) pixel indices, (1, 2h+1) offsets and (M,) remainders of positions in px."""
     xp = namespace(centre)
     nearest = xp.round(centre)
-    edges = index_like(np.arange(-half, half + 2), centre)
-    x = (edges - 0.5 - (centre - nearest)[:, None]) / (sigma * math.sqrt(2))
-    cumulative = 0.5 * erf(xp.asarray(x, dtype=centre.dtype))
-    indices = index_like(nearest, centre)[:, None] + edges[None, :-1]
-    return indices, cumulative[:, 1:] - cumulative[:, :-1]
+    offsets = index_like(np.arange(-half, half + 1), centre)[None]
+    indices = index_like(nearest, centre)[:, None] + offsets
+    return indices, offsets, centre - nearest
+
+
+def _shares(remainder: Any, offsets: Any, sigma: float) -> Any:
+    """(M, 2h+1) shares of a unit Gaussian in each pixel around it."""
+    xp = namespace(remainder)
+    edges = xp.concatenate([offsets - 0.5, offsets[:, -1:] + 0.5], 1)
+    x = (edges - remainder[:, None]) / (sigma * math.sqrt(2))
+    cumulative = 0.5 * erf(xp.asarray(x, dtype=remainder.dtype))
+    return cumulative[:, 1:] - cumulative[:, :-1]
 
 
 def _canvas(shape: tuple[int, int], reference: Any) -> Any:
