@@ -19,6 +19,7 @@ from diskern.crystal.orientation import zone_axis_orientation
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
 from diskern.simulate.arrays import index_like, like, namespace, zeros
+from diskern.simulate.double_diffraction import second_order
 from diskern.simulate.scattering import Parametrization, check_parametrization
 from diskern.simulate.shape_factors import (
     DEFAULT_WIDTH,
@@ -45,7 +46,8 @@ class SaedOptions:
         above the thickness's own describes bending or mosaic spread at the same integral.
     max_excitation_error : in 1/Å; by default 4 widths.
     precession_angle : semi-angle of the precessing beam in mrad, or None.
-    double_diffraction : add the second Born order (needs a thickness).
+    double_diffraction : light up extinct reflections by the second Born order (needs a
+        thickness well below the extinction distances).
     min_intensity : reflections weaker than this share of the strongest are left out.
     parametrization : scattering-factor table, see `diskern.simulate.scattering`.
     absorption : for ``method="bloch"``, imaginary over real part of the potential, or None.
@@ -216,6 +218,16 @@ class _BornSeries:
         strength = zeros(shape, s)
         strength[row, slot] = self.strength[column]
         intensity = strength * self._profile(q, sg, lam)
+        if self.options.double_diffraction and self.thickness is not None:
+            extra = second_order(
+                self.table.crystal,
+                hkl,
+                sg,
+                self.energy,
+                self.thickness,
+                self.table.parametrization,
+            )
+            intensity = intensity + extra
         return self._sorted(hkl, q[..., :2], sg, intensity)
 
     def _profile(self, lab: Any, s: Any, lam: float) -> Any:
