@@ -1,0 +1,136 @@
+"""`diskern demo`: simulated exposures, identified from their files as a user would."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diskern.cli._output import console, progress, write_json
+from diskern.errors import DiskernError
+
+if TYPE_CHECKING:
+    from diskern.cli._demo_images import Case
+    from diskern.report.gallery import Exhibit
+    from diskern.symmetry.identification import Identification
+
+Folder = Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to put everything.")]
+Json = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Answers as JSON; - for standard output.")
+]
+
+
+def demo(folder: Folder = Path("demo"), json: Json = None) -> None:
+    """Simulate patterns, write them as files, identify them, and report.
+
+    Everything lands in DIR: the exposures, a report for each case, and report.html over all.
+    The exposures come from fixed seeds, and what each answer should be is known.
+
+    Example:
+
+      diskern demo my-demo
+    """
+    start = time.perf_counter()
+    with progress("simulating") as tell:
+        from diskern.cli._demo_images import cases
+        from diskern.report.gallery import write_gallery
+
+        exhibits: list[Exhibit] = []
+        for case in cases():
+            tell(case.title.lower())
+            exhibits.append(_run(case, folder))
+        page = write_gallery(
+            "What diskern says about simulated patterns", exhibits, folder / "report.html"
+        )
+    if json is not None:
+        write_json([_summary(e) for e in exhibits], json)
+    if json != "-":
+        _show(exhibits, page, time.perf_counter() - start)
+
+
+def _run(case: Case, folder: Path) -> Exhibit:
+    """Write the exposures of one case, identify the files, write the answer beside them."""
+    from diskern.report.gallery import Exhibit
+    from diskern.report.html import write_report
+
+    place = folder / case.name
+    files = [_write(image, place / name) for name, image in case.images.items()]
+    answer = _identify(case, files)
+    command = shlex.join(["diskern", "identify", *(str(f) for f in files), *case.options])
+    answer.provenance["command"] = command
+    write_json(answer.to_dict(), str(place / "answer.json"))
+    write_report(answer, place / "report.html")
+    truth = "amorphous" if case.phase is None else f"{case.phase}, space group {case.space_group}"
+    return Exhibit(
+        case.title,
+        case.words,
+        command,
+        answer,
+        f"{case.name}/report.html",
+        truth,
+        fits(case, answer),
+    )
+
+
+def _identify(case: Case, files: list[Path]) -> Identification:
+    from diskern.symmetry.identify import IdentifyOptions, identify
+
+    known = dict(case.known)
+    options = IdentifyOptions(scale_bar=known.pop("scale_bar", None))
+    return identify(files, options=options, **known)
+
+
+def _write(image: Any, path: Path) -> Path:
+    from PIL import Image
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    except OSError as error:
+        raise DiskernError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def fits(case: Case, answer: Identification) -> bool:
+    """Whether an answer agrees with the truth: refused, or the right phase and symmetry.
+
+    The best phase must be the true one, and where a symmetry was given at all, the best
+    extinction symbol must hold the true space group.
+    """
+    if case.phase is None or not answer.crystal:
+        return case.phase is None and not answer.crystal
+    named = bool(answer.phases) and answer.phases[0].name == case.phase
+    symbols = answer.extinction_symbol
+    return named and (not symbols or case.space_group in symbols[0].space_groups)
+
+
+def _summary(exhibit: Exhibit) -> dict[str, Any]:
+    return {
+        "title": exhibit.title,
+        "command": exhibit.command,
+        "truth": exhibit.truth,
+        "agrees": exhibit.agrees,
+        "answer": exhibit.identification.to_dict(),
+    }
+
+
+def _show(exhibits: list[Exhibit], page: Path, seconds: float) -> None:
+    from rich.text import Text
+
+    from diskern.report.verdict import verdict
+
+    out = console()
+    for exhibit in exhibits:
+        mark = Text("✓ ", "green") if exhibit.agrees else Text("✗ ", "red")
+        out.print(mark + Text(exhibit.title, "bold"))
+        out.print(Text(f"  truth   {exhibit.truth}"))
+        out.print(Text(f"  answer  {verdict(exhibit.identification)}"))
+        out.print(Text(f"  {exhibit.command}\n", "dim"))
+    right = sum(bool(e.agrees) for e in exhibits)
+    out.print(
+        f"{right} of {len(exhibits)} answers agree with what was simulated ({seconds:.0f} s)."
+    )
+    out.print(Text(f"Open {page} in a browser."))

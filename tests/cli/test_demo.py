@@ -1,0 +1,89 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diskern.cli import _demo_images as images
+from diskern.cli._app import run
+from diskern.cli.demo import fits
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return {case.name: case for case in images.cases()}
+
+
+def test_exposures_are_the_same_every_time(cases):
+    again = images._glass()
+    np.testing.assert_array_equal(again.images["halos.tif"], cases["glass"].images["halos.tif"])
+
+
+def test_spots_stand_where_the_lattice_puts_them(cases):
+    """The strongest spot of [011] silicon, 111, lies 1/3.136 Å from the direct beam."""
+    image = cases["silicon"].images["zone_a.tif"].astype(float)
+    centre = np.unravel_index(np.argmax(image), image.shape)
+    row, col = np.indices(image.shape)
+    radius = np.hypot(row - centre[0], col - centre[1])
+    ring = (radius > 40) & (radius < 75)
+    peak = np.unravel_index(np.argmax(np.where(ring, image, 0)), image.shape)
+    assert radius[peak] * images.PIXEL_SIZE == pytest.approx(1 / 3.1357, rel=0.03)
+
+
+def test_rings_of_gold_are_face_centred(cases):
+    image = cases["gold"].images["rings.png"].astype(float)
+    centre = (256 + 5.3, 256 - 7.8)
+    row, col = np.indices(image.shape)
+    bins = np.hypot(row - centre[0], col - centre[1]).astype(int).ravel()
+    profile = np.bincount(bins, image.ravel()) / np.bincount(bins)
+    peaks = [r for r in range(30, 130) if profile[r] == profile[r - 6 : r + 7].max()]
+    spacing = np.array(peaks[:3]) * images.PIXEL_SIZE
+    assert spacing == pytest.approx(np.sqrt([3, 4, 8]) / 4.078, rel=0.03)
+
+
+def test_the_exposures_have_what_makes_them_hard(cases):
+    rows = np.median(cases["silicon"].images["zone_b_tilted.tif"][:, 60:90], axis=1)
+    assert rows.min() < 0.2 * np.median(rows)  # the beam stop comes in from the left
+    assert cases["gold"].images["rings.png"].dtype == np.uint8
+    assert cases["rutile"].known == {"elements": ["Ti", "O"]}
+
+
+def test_what_counts_as_agreeing(cases, answer, refusal):
+    assert fits(cases["silicon"], answer)
+    assert not fits(cases["silicon"], refusal)
+    assert not fits(cases["gold"], answer)
+    assert fits(cases["glass"], refusal)
+    assert not fits(cases["glass"], answer)
+    wrong = replace(
+        answer, extinction_symbol=(replace(answer.extinction_symbol[0], space_groups=(216,)),)
+    )
+    assert not fits(cases["silicon"], wrong)
+
+
+def test_everything_lands_in_the_folder(identify_says, answer, refusal, tmp_path, capsys):
+    asked = identify_says(answer, answer, answer, refusal)
+    assert run(["demo", str(tmp_path / "d"), "--json", str(tmp_path / "all.json")]) == 0
+    page = (tmp_path / "d" / "report.html").read_text()
+    out = capsys.readouterr().out
+    assert "2 of 4 answers agree" in page
+    assert "2 of 4 answers agree" in out
+    assert str(tmp_path / "d" / "report.html") in out
+    for name, case in {c.name: c for c in images.cases()}.items():
+        assert (tmp_path / "d" / name / "report.html").exists()
+        assert json.loads((tmp_path / "d" / name / "answer.json").read_text())["patterns"]
+        for file, image in case.images.items():
+            np.testing.assert_array_equal(
+                np.asarray(Image.open(tmp_path / "d" / name / file)), image
+            )
+    assert len(asked.calls) == 4
+    assert [e["agrees"] for e in json.loads((tmp_path / "all.json").read_text())] == [
+        True, False, False, True,
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(identify_says, answer, tmp_path, capsys):
+    identify_says(answer)
+    (tmp_path / "file").write_text("")
+    assert run(["demo", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.startswith("diskern: cannot write")
