@@ -46,7 +46,7 @@ def find_symmetry(crystal: Crystal, symprec: float = 0.01) -> SymmetryLabel:
     DiskernError
         Where spglib finds no symmetry at this tolerance (atoms too close, broken cell).
     """
-    found = _dataset(crystal, symprec)[0]
+    found = symmetry_dataset(crystal, symprec)[0]
     return SymmetryLabel(
         int(found.number),
         str(found.international),
@@ -61,7 +61,7 @@ def primitive_cell(crystal: Crystal, symprec: float = 1e-3) -> Crystal:
 
     Returns the crystal itself where its cell is primitive already.
     """
-    found, sites = _dataset(crystal, symprec)
+    found, sites = symmetry_dataset(crystal, symprec)
     mapping = np.asarray(found.mapping_to_primitive)
     if mapping.max() + 1 == len(mapping):
         return crystal
@@ -77,7 +77,7 @@ def conventional_cell(crystal: Crystal, symprec: float = 0.01) -> Crystal:
 
     Its cartesian frame is spglib's standard one; anisotropic displacements turn with it.
     """
-    found, sites = _dataset(crystal, symprec)
+    found, sites = symmetry_dataset(crystal, symprec)
     to_primitive = np.asarray(found.mapping_to_primitive)
     origin_of = [int(np.argmax(to_primitive == i)) for i in found.std_mapping_to_primitive]
     groups = [sites[i] for i in origin_of]
@@ -107,7 +107,7 @@ def _rebuilt(
     return replace(made, name=crystal.name, source=crystal.source)
 
 
-def _dataset(crystal: Crystal, symprec: float) -> tuple[Any, list[NDArray[np.int64]]]:
+def symmetry_dataset(crystal: Crystal, symprec: float) -> tuple[Any, list[NDArray[np.int64]]]:
     """Spglib's dataset over sites, and the atoms of each site."""
     sites = _sites(crystal)
     kinds: dict[tuple[Any, ...], int] = {}
