@@ -17,15 +17,21 @@ class Lattice2D:
     Attributes
     ----------
     origin : (2,) row and column in px of node (0, 0), the direct beam.
-    basis : (2, 2) rows are the two reduced basis vectors (row, column) in px, right-handed as
-        seen in the image, |a| ≤ |b|, 60° ≤ angle ≤ 120°.
+    basis : (2, 2) rows are the two reduced basis vectors (row, column) in px, |a| ≤ |b|,
+        60° ≤ angle ≤ 120°.  With columns +x, rows +y and the beam +z, (a, b, beam) is
+        right-handed: a_col b_row − a_row b_col > 0, b clockwise of a on a screen whose rows run
+        down.  a points to the right half of the image.
     covariance : (6, 6) of (origin_row, origin_col, a_row, a_col, b_row, b_col) in px².
     members : (M,) indices into the spots it was fitted to.
     indices : (M, 2) the (m, n) of each member.
     residual : robust rms distance of the members to their nodes in px.
-    evidence : natural-log evidence over "these spots are scattered at random".
+    evidence : natural-log evidence over "these spots are scattered at random"; for a second
+        lattice, over "the spots that the first leaves are".
     rank : 2, or 1 where only one row of spots (a two-beam or systematic-row frame) is seen; then
-        ``basis[1]`` is NaN.
+        ``basis[1]`` is NaN, and so is its part of the covariance.
+    coverage : part of the given spots that are members.
+    coverage_intensity : the same weighted by intensity.  A lattice that leaves much unexplained
+        (clutter, a second crystal, a quasicrystal) has a low coverage however high its evidence.
     """
 
     origin: Floats
@@ -36,6 +42,8 @@ class Lattice2D:
     residual: float
     evidence: float
     rank: int = 2
+    coverage: float = float("nan")
+    coverage_intensity: float = float("nan")
 
     @property
     def lengths(self) -> tuple[float, float]:
@@ -56,7 +64,8 @@ class Lattice2D:
             indices = np.stack([np.arange(-reach, reach + 1), np.zeros(2 * reach + 1, int)], 1)
             position = self.origin + indices[:, :1] * self.basis[0]
         else:
-            corners = np.array([[0, 0], [0, shape[1]], [shape[0], 0], [shape[0], shape[1]]])
+            height, width = shape
+            corners = np.array([[0, 0], [0, width], [height, 0], [height, width]])
             mn = (corners - self.origin) @ np.linalg.inv(self.basis)
             low, high = np.floor(mn.min(0)).astype(int), np.ceil(mn.max(0)).astype(int)
             grid = np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)))

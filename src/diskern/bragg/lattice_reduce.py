@@ -1,0 +1,108 @@
+"""Reduced bases of two-dimensional lattices, their sublattices, and how a covariance follows."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diskern.errors import DiskernError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_TIE = 1e-9  # lengths and products closer than this (relative) are equal: no endless swapping
+
+
+def handedness(basis: ArrayLike) -> Floats:
+    """(…) signed cell area a_x b_y − a_y b_x of (…, 2, 2) bases in (row, column) px.
+
+    Columns are +x, rows +y and the beam +z, so a positive area means that (a, b, beam) is a
+    right-handed set: on the screen, with rows running down, b lies clockwise of a.
+    """
+    b = np.asarray(basis, dtype=np.float64)
+    area: Floats = b[..., 0, 1] * b[..., 1, 0] - b[..., 0, 0] * b[..., 1, 1]
+    return area
+
+
+def reduction(basis: ArrayLike) -> Ints:
+    """Unimodular transforms to the reduced right-handed basis.
+
+    Lagrange–Gauss reduction: ``reduction(basis) @ basis`` has |a| ≤ |b|, an angle of 60° to
+    120°, positive `handedness`, and a pointing to the right half of the image (a lattice is its
+    own inverse, so one of ±a must be chosen).
+
+    Parameters
+    ----------
+    basis : (…, 2, 2) rows are basis vectors, linearly independent.
+
+    Returns
+    -------
+    (…, 2, 2) integers of determinant ±1.
+
+    Raises
+    ------
+    DiskernError
+        For bases that are not finite or whose vectors are parallel.
+    """
+    given = np.asarray(basis, dtype=np.float64)
+    flat = given.reshape(-1, 2, 2).copy()
+    scale = np.linalg.norm(flat, axis=2).prod(axis=1)
+    if not (np.isfinite(flat).all() and (np.abs(np.linalg.det(flat)) > 1e-12 * scale).all()):
+        raise DiskernError(f"basis {given.tolist()} spans no lattice; give two independent vectors")
+    transform = np.broadcast_to(np.eye(2), flat.shape).copy()
+    for _ in range(200):
+        shorter = (flat[:, 1] ** 2).sum(1) < (flat[:, 0] ** 2).sum(1) * (1 - _TIE)
+        flat[shorter], transform[shorter] = flat[shorter, ::-1], transform[shorter, ::-1]
+        projection = (flat[:, 0] * flat[:, 1]).sum(1) / (flat[:, 0] ** 2).sum(1)
+        steps = np.where(np.abs(projection) > 0.5 + _TIE, np.rint(projection), 0.0)
+        if not (shorter.any() or steps.any()):
+            break
+        flat[:, 1] -= steps[:, None] * flat[:, 0]
+        transform[:, 1] -= steps[:, None] * transform[:, 0]
+    leftward = (flat[:, 0, 1] < 0) | ((flat[:, 0, 1] == 0) & (flat[:, 0, 0] < 0))
+    sign = np.stack([np.where(leftward, -1.0, 1.0), np.ones(len(flat))], axis=1)
+    sign[:, 1] = np.where(handedness(flat * sign[..., None]) < 0, -1.0, 1.0)
+    return np.rint(transform * sign[..., None]).astype(np.int64).reshape(given.shape)
+
+
+def reduced(basis: ArrayLike) -> Floats:
+    """(…, 2, 2) reduced right-handed bases, see `reduction`."""
+    given = np.asarray(basis, dtype=np.float64)
+    return np.asarray(reduction(given) @ given, dtype=np.float64)
+
+
+@cache
+def sublattices(index: int) -> Ints:
+    """(S, 2, 2) row Hermite normal forms H of one index; ``H @ basis`` are all its sublattices.
+
+    ``inv(H.T) @ basis`` are all the superlattices (finer nets) of the same index.
+    """
+    forms = [
+        [[p, q], [0, index // p]]
+        for p in range(1, index + 1)
+        if index % p == 0
+        for q in range(index // p)
+    ]
+    out = np.array(forms, dtype=np.int64)
+    out.setflags(write=False)
+    return out
+
+
+def transform_covariance(covariance: ArrayLike, transform: ArrayLike) -> Floats:
+    """(6, 6) covariance of (origin, basis) after ``basis → transform @ basis``.
+
+    Parameters
+    ----------
+    covariance : (6, 6) of (origin_row, origin_col, a_row, a_col, b_row, b_col).
+    transform : (2, 2) applied to the basis from the left, or (3, 3) applied to the rows
+        (origin, a, b), which can also move the origin to another node.
+    """
+    t = np.asarray(transform, dtype=np.float64)
+    if t.shape == (2, 2):
+        full = np.eye(3)
+        full[1:, 1:] = t
+        t = full
+    jacobian = np.kron(t, np.eye(2))
+    return np.asarray(jacobian @ np.asarray(covariance, dtype=np.float64) @ jacobian.T)
