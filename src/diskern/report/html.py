@@ -160,8 +160,8 @@ def _phases(identification: Identification) -> Html:
         return Html("")
     left = len(identification.phases) - PHASES_AT_MOST
     note = (
-        "Score: share of the evidence among all candidates tried. Explained: share of the measured "
-        "spots or rings that the phase indexes. Residual: rms distance of measured from computed "
+        "Score: share of the evidence among all candidates and an unlisted phase. Explained: share "
+        "of the measured spots or rings that the phase indexes. Residual: rms distance of measured from computed "
         "positions, relative to |q|. Scale: fitted over stated pixel size."
     )
     if left > 0:
