@@ -173,7 +173,7 @@ def tidy(metadata: Mapping[str, Any]) -> dict[str, Any]:
             break
         if isinstance(value, np.generic):
             value = value.item()
-        if isinstance(value, bool | int | float):
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             clean[printable(key, 120)] = value
         elif value is not None and (text := printable(_decoded(value))):
             clean[printable(key, 120)] = text

@@ -161,7 +161,9 @@ class Reshaped(LazyArray):
         if flat.size and np.array_equal(flat, np.arange(flat[0], flat[0] + flat.size)):
             block = np.asarray(self._stack[int(flat[0]) : int(flat[0]) + flat.size])
         else:
-            block = np.stack([np.asarray(self._stack[int(i)]) for i in flat])
+            block = np.empty((flat.size, *self.shape[2:]), self.dtype)
+            for i, number in enumerate(flat):
+                block[i] = self._stack[int(number)]
         block = block.reshape(*np.shape(wanted), *self.shape[2:])
         return np.asarray(block[(slice(None),) * np.ndim(wanted) + key[2:]])
 

@@ -46,23 +46,25 @@ def read_tiff(path: Path, dataset: str | None = None) -> Recording:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        series = _choose(path, tiff, dataset)
+        index = _choose(path, len(tiff.series), dataset)
+        series = tiff.series[index]
         page = series.pages[0]
         _check_page(path, page, len(series.pages))
         stated = _stated(tiff, page)
         if len(tiff.series) > 1 and dataset is None:
             stated.notes.append(f"first of {len(tiff.series)} series; choose another by dataset")
-        data = _data(path, series, page, stated)
+        data = _data(path, series, index, stated)
     return finish(path, data, "TIFF", stated)
 
 
-def _choose(path: Path, tiff: Any, dataset: str | None) -> Any:
+def _choose(path: Path, count: int, dataset: str | None) -> int:
+    """The number of the wanted series."""
     if dataset is None:
-        return tiff.series[0]
-    if not dataset.isdecimal() or int(dataset) >= len(tiff.series):
+        return 0
+    if not dataset.isdecimal() or int(dataset) >= count:
         wrong = f"dataset={printable(dataset, 40)!r}"
-        raise fault(path, wrong, f"give a number from 0 to {len(tiff.series) - 1}")
-    return tiff.series[int(dataset)]
+        raise fault(path, wrong, f"give a number from 0 to {count - 1}")
+    return int(dataset)
 
 
 def _check_page(path: Path, page: Any, count: int) -> None:
@@ -78,8 +80,8 @@ def _check_page(path: Path, page: Any, count: int) -> None:
         raise fault(path, f"claims {height}×{width} px in {stored} bytes")
 
 
-def _data(path: Path, series: Any, page: Any, stated: Stated) -> LazyArray | NDArray[Any]:
-    shape = tuple(int(n) for n in series.shape)
+def _data(path: Path, series: Any, index: int, stated: Stated) -> LazyArray | NDArray[Any]:
+    page, shape = series.pages[0], tuple(int(n) for n in series.shape)
     if len(series.pages) == 1 or page.samplesperpixel > 1:
         if len(series.pages) > 1:
             stated.notes.append(f"first of {len(series.pages)} colour pages")
@@ -91,7 +93,7 @@ def _data(path: Path, series: Any, page: Any, stated: Stated) -> LazyArray | NDA
     scan = shape[:-2]
     if math.prod(scan) != len(series.pages):
         scan = (len(series.pages),)
-    return FrameStack(scan, (shape[-2], shape[-1]), page.dtype, _Pages(path, series.index))
+    return FrameStack(scan, (shape[-2], shape[-1]), page.dtype, _Pages(path, index))
 
 
 def _grey(image: NDArray[Any], page: Any, stated: Stated) -> NDArray[Any]:
