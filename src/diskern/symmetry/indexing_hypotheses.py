@@ -1,0 +1,208 @@
+"""Starting orientations for indexing: spot pairs and spot rows matched to reflections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diskern.symmetry.indexing_view import SpotView
+from diskern.symmetry.kinematic_table import KinematicTable
+from diskern.symmetry.orientation_fit import ewald_vectors
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+POOL = 10
+"""Spots from which pairs are drawn."""
+PAIRS = 16
+MATCHES = 120
+"""Reflection pairs kept for each spot pair, best first."""
+ANGLE_RANGE = (18.0, 162.0)
+"""Degrees between the two spots of a pair."""
+ANGLE_SIGMA = np.radians(1.0)
+LENGTH_SIGMA = 0.01
+"""Relative error of a length that noise, distortion and s_g leave."""
+WINDOW = 3.0
+"""Standard deviations within which a reflection pair matches a spot pair."""
+ROW_STEP = 3.0
+"""Degrees between the trial turns about a row of spots."""
+ROWS = 4
+ROW_REFLECTIONS = 24
+LOW_INDEX_PREFERENCE = 4.0
+"""Weight of ln(|g|/|g|min) against squared deviations where the scale is unknown: chance finds
+matches in proportion to the number of reflections, which grows as |g|³."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hypotheses:
+    """(H, 3, 3) rotations crystal → lab and (H,) scales in 1/Å per px."""
+
+    matrix: Floats
+    scale: Floats
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    @classmethod
+    def join(cls, parts: list[Hypotheses]) -> Hypotheses:
+        """All of several, in order."""
+        if not parts:
+            return cls(np.zeros((0, 3, 3)), np.zeros(0))
+        return cls(
+            np.concatenate([h.matrix for h in parts]), np.concatenate([h.scale for h in parts])
+        )
+
+
+def propose(table: KinematicTable, view: SpotView) -> Hypotheses:
+    """Orientations worth scoring: from spot pairs, and from rows where there is little else."""
+    if not len(view) or not len(table):
+        return Hypotheses.join([])
+    pairs = spot_pairs(view)
+    parts = [_match_pairs(table, view, pairs)]
+    if len(pairs) < PAIRS // 2:
+        parts += [_match_row(table, view, p) for p in _row_spots(view)]
+    return Hypotheses.join(parts)
+
+
+def spot_pairs(view: SpotView) -> Floats:
+    """(K, 2, 2) pairs of spot vectors in px, the shortest first, lattice bases leading."""
+    radius = np.hypot(*view.p.T)
+    by_length = np.argsort(radius)
+    # Strong spots near the beam are the least likely to be stray.
+    rank = np.argsort(np.argsort(-view.intensity)) + np.argsort(np.argsort(radius))
+    pool = list(dict.fromkeys([*by_length[: POOL // 2], *np.argsort(rank)[:POOL]]))[:POOL]
+    first, second = np.triu_indices(len(pool), 1)
+    chosen = np.array(pool)
+    pairs = np.stack([view.p[chosen[first]], view.p[chosen[second]]], axis=1)
+    pairs = pairs[_open_angle(pairs)]
+    pairs = pairs[np.argsort(np.linalg.norm(pairs, axis=2).sum(1))]
+    return np.concatenate([view.pairs[:4], pairs])[:PAIRS]
+
+
+def _open_angle(pairs: Floats) -> NDArray[np.bool_]:
+    a, b = pairs[:, 0], pairs[:, 1]
+    cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return np.asarray((angle > ANGLE_RANGE[0]) & (angle < ANGLE_RANGE[1]))
+
+
+def _length_sigma(view: SpotView, length: float) -> float:
+    blur = view.blur / max(length, 1.0)
+    return float(np.sqrt(LENGTH_SIGMA**2 + view.distortion**2 + blur**2))
+
+
+def _match_pairs(table: KinematicTable, view: SpotView, pairs: Floats) -> Hypotheses:
+    """Reflection pairs with the lengths and the angle of each spot pair, as orientations."""
+    lengths = np.linalg.norm(pairs, axis=2)
+    dots = (pairs[:, 0] * pairs[:, 1]).sum(1)
+    angles = np.arccos(np.clip(dots / lengths.prod(1), -1, 1))
+    which: list[Ints] = []
+    rows: list[tuple[Ints, Ints]] = []
+    for n, ((p1, p2), angle) in enumerate(zip(lengths.tolist(), angles.tolist(), strict=True)):
+        first, second = _match_pair(table, view, p1, p2, angle)
+        which.append(np.full(len(first), n))
+        rows.append((first, second))
+    if not rows:
+        return Hypotheses.join([])
+    at = np.concatenate(which)
+    first = np.concatenate([r[0] for r in rows])
+    second = np.concatenate([r[1] for r in rows])
+    scale = np.sqrt((table.length[first] * table.length[second]) / lengths[at].prod(1))
+    k = ewald_vectors(pairs[at], scale, view.wavelength)
+    matrix = _align_pairs(table.g[first], table.g[second], k[:, 0], k[:, 1])
+    return Hypotheses(matrix, scale)
+
+
+def _match_pair(
+    table: KinematicTable, view: SpotView, p1: float, p2: float, angle: float
+) -> tuple[Ints, Ints]:
+    """Rows of the table that two spots p1 and p2 px away and ``angle`` rad apart may be."""
+    s1, s2 = _length_sigma(view, p1), _length_sigma(view, p2)
+    if view.scale is None:
+        log1, log2, between = table.pair_geometry
+        first, second = table.representatives[: len(log1)], np.arange(len(log2))
+    else:
+        first, second = _in_window(table, view, p1, s1), _in_window(table, view, p2, s2)
+        first = first[table.is_representative[first]]
+        g1, g2 = table.direction[first], table.direction[second]
+        log1, log2 = table.log_length[first], table.log_length[second]
+        between = np.arccos(np.clip(g1 @ g2.T, -1, 1))
+    ratio = (log2 - log1[:, None] - np.log(p2 / p1)) / np.hypot(s1, s2)
+    turn = (between - angle) / np.hypot(ANGLE_SIGMA, view.distortion)
+    misfit = ratio * ratio + turn * turn
+    i, j = np.nonzero(misfit < 2 * WINDOW**2)
+    cost = misfit[i, j]
+    if view.scale is None:
+        cost = cost + LOW_INDEX_PREFERENCE * (log1[i] - log1[:1])
+    else:
+        spread = np.hypot(view.scale_error, np.hypot(s1, s2) / 2)
+        scale = 0.5 * (log1[i] + log2[j] - np.log(p1 * p2)) - np.log(view.scale)
+        cost = cost + (scale / spread) ** 2
+    if len(cost) > MATCHES:
+        keep = np.argpartition(cost, MATCHES)[:MATCHES]
+        i, j = i[keep], j[keep]
+    return first[i], second[j]
+
+
+def _in_window(table: KinematicTable, view: SpotView, length: float, sigma: float) -> Ints:
+    """Rows whose length fits a spot ``length`` px from the beam."""
+    assert view.scale is not None
+    spread = WINDOW * float(np.hypot(view.scale_error, sigma))
+    bounds = view.scale * length * np.exp([-spread, spread])
+    low, high = np.searchsorted(table.length, bounds)
+    return np.arange(low, high)
+
+
+def _align_pairs(g1: Floats, g2: Floats, k1: Floats, k2: Floats) -> Floats:
+    """(H, 3, 3) rotations that bring two crystal vectors nearest to two lab vectors."""
+    crystal, lab = _bisector_frame(g1, g2), _bisector_frame(k1, k2)
+    return np.swapaxes(lab, 1, 2) @ crystal
+
+
+def _bisector_frame(a: Floats, b: Floats) -> Floats:
+    """(H, 3, 3) orthonormal rows from two directions; splits an error of their angle evenly."""
+    a = a / np.linalg.norm(a, axis=1, keepdims=True)
+    b = b / np.linalg.norm(b, axis=1, keepdims=True)
+    x, y = a + b, a - b
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    y /= np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
+    return np.stack([x, y, np.cross(x, y)], axis=1)
+
+
+def _row_spots(view: SpotView) -> Floats:
+    """Spots that stand for a row of their own: strong and short, one for each direction."""
+    radius = np.hypot(*view.p.T)
+    rank = np.argsort(np.argsort(-view.intensity)) + np.argsort(np.argsort(radius))
+    return view.p[np.argsort(rank)[:ROWS]]
+
+
+def _match_row(table: KinematicTable, view: SpotView, p: Floats) -> Hypotheses:
+    """One spot matched by length; the turn about it is tried all round."""
+    length = float(np.hypot(*p))
+    rows = table.representatives
+    if view.scale is not None:
+        rows = _in_window(table, view, length, _length_sigma(view, length))
+        rows = rows[table.is_representative[rows]]
+    rows = rows[:ROW_REFLECTIONS]
+    if not len(rows):
+        return Hypotheses.join([])
+    scale = table.length[rows] / length
+    k = ewald_vectors(p[None], scale, view.wavelength)[:, 0]
+    turns = np.radians(np.arange(0.0, 360.0, ROW_STEP))
+    crystal, lab = _axis_frame(table.g[rows]), _axis_frame(k)
+    c, s = np.cos(turns), np.sin(turns)
+    zero, one = np.zeros_like(c), np.ones_like(c)
+    about = np.array([[one, zero, zero], [zero, c, -s], [zero, s, c]]).transpose(2, 0, 1)
+    matrix = np.swapaxes(lab, 1, 2)[:, None] @ about @ crystal[:, None]
+    return Hypotheses(matrix.reshape(-1, 3, 3), np.repeat(scale, len(turns)))
+
+
+def _axis_frame(a: Floats) -> Floats:
+    """(H, 3, 3) orthonormal rows, the first along each vector."""
+    x = a / np.linalg.norm(a, axis=1, keepdims=True)
+    least = np.eye(3)[np.argmin(np.abs(x), axis=1)]
+    y = np.cross(x, least)
+    y /= np.linalg.norm(y, axis=1, keepdims=True)
+    return np.stack([x, y, np.cross(x, y)], axis=1)

@@ -1,0 +1,314 @@
+"""What a crystal can diffract: one table of reflections per crystal, computed once.
+
+Indexing asks the same few things of every candidate, thousands of times: the nearest reflection
+to a point, how strong it is, which directions are equivalent.  `KinematicTable` answers from
+arrays; `kinematic_table` keeps the tables of the crystals it has seen.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+
+from diskern.crystal.crystal import Crystal
+from diskern.crystal.orientation import reciprocal_vectors
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+G_MAX = 1.6
+"""1/Å; a pattern is seldom wider, and large cells are cut earlier."""
+MAX_REFLECTIONS = 6000
+TYPICAL_U_ISO = 0.006
+"""Å², given to atoms whose displacement is unknown (B = 0.5 Å², a hard crystal at 300 K)."""
+EXTINCT = 1e-3
+"""|F| relative to the strongest below which a reflection counts as absent."""
+SAME_METRIC = 1e-3
+"""Relative change of a cell's metric within which a rotation maps the lattice on itself."""
+GENERATORS = 120
+"""Shortest reflections that fix the primitive reciprocal lattice."""
+TESTED = 400
+"""Shortest reflections whose strengths must agree for a rotation to count as a symmetry."""
+SAME_STRENGTH = 0.02
+PAIR_FIRST = 40
+PAIR_SECOND = 600
+"""Reflections that the two spots of a pair may be where the scale is unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class KinematicTable:
+    """Reflections of a crystal with |g| ≤ ``g_max``, shortest first, absent ones left out.
+
+    Attributes
+    ----------
+    lattice : (3, 3) the crystal's own cell rows in Å.
+    hkl : (G, 3) indices in the crystal's own cell.
+    g : (G, 3) crystal-frame vectors in 1/Å.
+    length : (G,) |g| in 1/Å.
+    strength : (G,) |F|² over the largest |F|² of the table.
+    rotations : (R, 3, 3) proper cartesian rotations of the Laue class, as matrices on columns.
+    basis : (3, 3) rows are a reduced basis of the lattice that the lit reflections generate, 1/Å.
+    """
+
+    lattice: Floats
+    g_max: float
+    hkl: Ints
+    g: Floats
+    length: Floats
+    strength: Floats
+    rotations: Floats
+    basis: Floats
+
+    def __len__(self) -> int:
+        return len(self.hkl)
+
+    @cached_property
+    def _grid(self) -> tuple[Ints, Ints]:
+        """Index into the table by whole coordinates in ``basis``; -1 where nothing diffracts."""
+        nodes = np.rint(self.g @ np.linalg.inv(self.basis)).astype(np.int64)
+        half = np.abs(nodes).max(0) if len(nodes) else np.zeros(3, dtype=np.int64)
+        grid = np.full(tuple(2 * half + 1), -1, dtype=np.int64)
+        grid[tuple((nodes + half).T)] = np.arange(len(nodes))
+        return grid, half
+
+    @cached_property
+    def _to_basis(self) -> Floats:
+        return np.asarray(np.linalg.inv(self.basis))
+
+    def nearest(self, points: Floats) -> tuple[Ints, Floats]:
+        """The lattice node nearest to each crystal-frame point.
+
+        Parameters
+        ----------
+        points : (..., 3) in 1/Å.
+
+        Returns
+        -------
+        (...) row of the table, -1 where that node is the origin, absent or beyond ``g_max``; and
+        (..., 3) node vector in 1/Å.
+        """
+        nodes = np.rint(points @ self._to_basis)
+        grid, half = self._grid
+        whole = nodes.astype(np.int64)
+        inside = (np.abs(whole) <= half).all(-1)
+        whole = np.where(inside[..., None], whole, 0) + half
+        rows = np.where(inside, grid[whole[..., 0], whole[..., 1], whole[..., 2]], -1)
+        return rows, nodes @ self.basis
+
+    @cached_property
+    def representatives(self) -> Ints:
+        """Rows of one reflection of each orbit under the proper rotations, shortest first."""
+        images = self.g @ np.swapaxes(self.rotations, 1, 2)
+        key = np.rint(images / 1e-4).astype(np.int64)
+        # The lexicographically largest image names the orbit.
+        span = 2 * np.abs(key).max(initial=0) + 1
+        code = ((key[..., 0] * span) + key[..., 1]) * span + key[..., 2]
+        _, first = np.unique(code.max(axis=0), return_index=True)
+        return np.sort(first).astype(np.int64)
+
+    @cached_property
+    def is_representative(self) -> NDArray[np.bool_]:
+        """(G,) whether a row is among ``representatives``."""
+        out = np.zeros(len(self), dtype=np.bool_)
+        out[self.representatives] = True
+        return out
+
+    @cached_property
+    def direction(self) -> Floats:
+        """(G, 3) unit vectors along g."""
+        return np.asarray(self.g / self.length[:, None])
+
+    @cached_property
+    def log_length(self) -> Floats:
+        """(G,) ln |g|."""
+        return np.asarray(np.log(self.length))
+
+    @cached_property
+    def pair_geometry(self) -> tuple[Floats, Floats, Floats]:
+        """ln |g| of the first representatives and of the first rows, and the angles between.
+
+        What indexing with an unknown scale compares spot pairs with: (A,), (B,), (A, B) rad.
+        """
+        first, second = self.representatives[:PAIR_FIRST], np.arange(min(len(self), PAIR_SECOND))
+        cosine = self.direction[first] @ self.direction[second].T
+        angle = np.arccos(np.clip(cosine, -1, 1))
+        return self.log_length[first], self.log_length[second], angle
+
+    @cached_property
+    def powder(self) -> tuple[Floats, Floats, Ints]:
+        """Lines of a powder: (L,) 1/d in 1/Å, (L,) kinematic intensity, (L, 3) hkl of each.
+
+        Intensity is multiplicity × |F|² × d², relative to the strongest line: one d for the
+        chance that a grain meets the Ewald sphere (Lorentz factor at small angles), one for the
+        circumference over which the flux spreads.  Lines closer than 0.05 % are one.
+        """
+        if not len(self):
+            return np.zeros(0), np.zeros(0), np.zeros((0, 3), dtype=np.int64)
+        first = np.concatenate([[True], np.diff(self.length) > 5e-4 * self.length[1:]])
+        line = np.cumsum(first) - 1
+        flux = np.bincount(line, self.strength / self.length**2)
+        start = np.flatnonzero(first)
+        # Name a line by the index triple with the most positive leading indices.
+        order = np.lexsort((*(-self.hkl.T[::-1]), line))
+        names = self.hkl[order[np.searchsorted(line[order], np.arange(len(start)))]]
+        return self.length[start], flux / flux.max(), names
+
+
+_tables: weakref.WeakKeyDictionary[Crystal, KinematicTable] = weakref.WeakKeyDictionary()
+
+
+def kinematic_table(crystal: Crystal) -> KinematicTable:
+    """The crystal's table, computed on first use and kept as long as the crystal lives."""
+    table = _tables.get(crystal)
+    if table is None:
+        table = _tables[crystal] = _build(crystal)
+    return table
+
+
+def _build(crystal: Crystal) -> KinematicTable:
+    # Room for about MAX_REFLECTIONS in the ball; centring leaves fewer.
+    g_max = min(G_MAX, float((MAX_REFLECTIONS * 0.75 / (np.pi * crystal.volume)) ** (1 / 3)))
+    hkl, g, length, strength = _lit_reflections(crystal, g_max)
+    if g_max < G_MAX and len(hkl) < MAX_REFLECTIONS / 1.5:
+        g_max = min(G_MAX, g_max * (MAX_REFLECTIONS / max(len(hkl), 1)) ** (1 / 3))
+        hkl, g, length, strength = _lit_reflections(crystal, g_max)
+    basis = _generated_basis(hkl) @ crystal.reciprocal
+    basis = np.linalg.inv(_reduced(np.linalg.inv(basis).T)).T
+    table = KinematicTable(crystal.lattice, g_max, hkl, g, length, strength, np.eye(3)[None], basis)
+    return replace(table, rotations=_laue_rotations(table))
+
+
+def _lit_reflections(crystal: Crystal, g_max: float) -> tuple[Ints, Floats, Floats, Floats]:
+    """hkl, g, |g| and relative |F|², shortest first, without absent ones."""
+    hkl, g = reciprocal_vectors(crystal, g_max)
+    length = np.linalg.norm(g, axis=1)
+    order = np.argsort(np.round(length, 9), kind="stable")
+    hkl, g, length = hkl[order], g[order], length[order]
+    strength = _squared_structure_factors(crystal, hkl, length)
+    lit = strength > EXTINCT**2 * strength.max(initial=0.0)
+    strength = strength[lit] / strength.max(initial=1e-30)
+    return hkl[lit], g[lit], length[lit], strength
+
+
+def _generated_basis(hkl: Ints) -> Floats:
+    """(3, 3) rows that generate the same lattice of whole indices (Hermite normal form)."""
+    rows = [row for row in hkl[:GENERATORS].tolist() if any(row)]
+    basis: list[list[int]] = []
+    for column in range(3):
+        while True:
+            rows = sorted((r for r in rows if any(r)), key=lambda r: abs(r[column]) or 10**9)
+            if not rows or rows[0][column] == 0:
+                break
+            pivot = rows[0]
+            reduced = []
+            for row in rows[1:]:
+                factor = row[column] // pivot[column]
+                reduced.append([a - factor * b for a, b in zip(row, pivot, strict=True)])
+            # Equal rows need no second look.
+            rows = [list(r) for r in {tuple(r) for r in reduced}]
+            if not any(r[column] for r in rows):
+                basis.append(pivot)
+                break
+            rows.append(pivot)
+    if len(basis) < 3:
+        return np.eye(3)
+    return np.array(basis, dtype=np.float64)
+
+
+def _laue_rotations(table: KinematicTable) -> Floats:
+    """Proper rotations of the lattice that leave |F|² alone, as (R, 3, 3) on columns.
+
+    For Friedel-symmetric amplitudes these are the proper rotations of the Laue class (and any
+    higher symmetry that the amplitudes happen to have, which no pattern could tell apart).
+    """
+    if not len(table):
+        return np.eye(3)[None]
+    direct = np.linalg.inv(table.basis).T
+    matrices = _lattice_rotations(direct)
+    few = slice(0, TESTED)
+    row, _ = table.nearest(table.g[few] @ np.swapaxes(matrices, 1, 2))
+    image = np.where(row < 0, 0.0, table.strength[row])
+    original = table.strength[few]
+    same = np.abs(image - original) <= SAME_STRENGTH * (image + original) + 1e-4
+    return np.asarray(matrices[same.all(1)])
+
+
+def _lattice_rotations(direct: Floats) -> Floats:
+    """Proper cartesian rotations of a lattice given by reduced rows.
+
+    In a reduced basis their matrices hold only -1, 0 and 1, so all images of the three rows are
+    among 26 vectors.
+    """
+    metric = direct @ direct.T
+    units = np.array([t for t in product((-1, 0, 1), repeat=3) if any(t)], dtype=np.float64)
+    squares = np.einsum("ni,ij,nj->n", units, metric, units)
+    rows = [units[np.abs(squares - metric[i, i]) < SAME_METRIC * metric[i, i]] for i in range(3)]
+    a, b, c = np.meshgrid(*(np.arange(len(r)) for r in rows), indexing="ij")
+    images = np.stack([rows[0][a.ravel()], rows[1][b.ravel()], rows[2][c.ravel()]], axis=1)
+    images = images[np.abs(np.linalg.det(images) - 1) < 1e-6]
+    change = np.abs(images @ metric @ np.swapaxes(images, 1, 2) - metric)
+    lengths = np.sqrt(np.diag(metric))
+    kept = images[(change < SAME_METRIC * np.outer(lengths, lengths)).all((1, 2))]
+    turned = np.linalg.inv(direct) @ kept @ direct
+    # The nearest true rotation, where the metric is symmetric only within the tolerance.
+    u, _, v = np.linalg.svd(np.swapaxes(turned, 1, 2))
+    return np.asarray(u @ v)
+
+
+def _squared_structure_factors(crystal: Crystal, hkl: Ints, length: Floats) -> Floats:
+    """(G,) |F|² in Å², kinematic, with Peng's electron factors (Int. Tables C, 4.3.2.2)."""
+    import gemmi
+
+    squared = length**2
+    total = np.zeros(len(hkl), dtype=complex)
+    u_iso = np.where(crystal.u_iso > 0, crystal.u_iso, TYPICAL_U_ISO)
+    half = _friedel_half(hkl)
+    kinds, kind = np.unique(np.stack([crystal.numbers, u_iso], 1), axis=0, return_inverse=True)
+    for n, (z, u) in enumerate(kinds):
+        atoms = kind.ravel() == n
+        table = gemmi.Element(int(z)).c4322
+        factor = np.exp(-np.outer(squared[half] / 4, table.b)) @ np.array(table.a)
+        factor *= np.exp(-2 * np.pi**2 * u * squared[half])
+        phases = _phases(hkl[half], crystal.fractional[atoms])
+        total[half] += factor * (phases @ crystal.occupancy[atoms])
+    total[~half] = np.nan
+    return _mirror_friedel(hkl, np.abs(total) ** 2, half)
+
+
+def _phases(hkl: Ints, fractional: Floats) -> NDArray[np.complex128]:
+    """(G, N) exp(2πi h·r), from one table of powers per axis."""
+    out = np.ones((len(hkl), len(fractional)), dtype=complex)
+    for axis in range(3):
+        low = int(hkl[:, axis].min(initial=0))
+        orders = np.arange(low, int(hkl[:, axis].max(initial=0)) + 1)
+        powers = np.exp(2j * np.pi * np.outer(orders, fractional[:, axis]))
+        out *= powers[hkl[:, axis] - low]
+    return out
+
+
+def _friedel_half(hkl: Ints) -> NDArray[np.bool_]:
+    h, k, m = hkl.T
+    return np.asarray((h > 0) | ((h == 0) & ((k > 0) | ((k == 0) & (m > 0)))))
+
+
+def _mirror_friedel(hkl: Ints, values: Floats, half: NDArray[np.bool_]) -> Floats:
+    """Fill the other half of a Friedel-symmetric quantity."""
+    span = 2 * int(np.abs(hkl).max(initial=0)) + 1
+    code = (hkl[:, 0] * span + hkl[:, 1]) * span + hkl[:, 2]
+    order = np.argsort(code[half])
+    partner = order[np.searchsorted(code[half], -code[~half], sorter=order)]
+    out = values.copy()
+    out[~half] = values[half][partner]
+    return out
+
+
+def _reduced(lattice: Floats) -> Floats:
+    """Niggli-reduced rows of the same lattice; the rows themselves where spglib gives up."""
+    rows = spglib.niggli_reduce(lattice)
+    return lattice if rows is None else np.asarray(rows, dtype=np.float64)

@@ -1,0 +1,340 @@
+"""How well an orientation explains a spot pattern, and the fit that improves it.
+
+Spots are taken as a Poisson process: each reflection g shows up with the probability D_g that
+its intensity clears the detection limit, scattered about its place with the position's
+uncertainty; anything may show up anywhere at a low even rate.  With ρ the rate of stray spots,
+
+    ln L = Σ_i ln(ρ + Σ_g D_g N(p_i - p_g)) - ρ A - Σ_g D_g.
+
+The last sum charges a crystal for every reflection it predicts and the pattern lacks, so a dense
+reciprocal lattice, which finds a node near any spot, pays for its nodes.  The fit minimises
+in-plane distances and excitation errors together; excitation errors of the spots that are lit are
+what fixes the tilt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diskern.symmetry.indexing_view import SpotView
+from diskern.symmetry.kinematic_table import KinematicTable
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROD = 0.004
+"""1/Å, half-width at half-maximum of a reflection along the beam: a foil of some 10 nm."""
+ROD_END = 0.06
+"""1/Å, beyond which nothing is expected however strong the reflection."""
+MOSAIC = 3e-3
+"""rad, spread of orientations within the area (bending, grains, drift of a 3D-ED frame)."""
+EXPOSURES = (0.2, 0.05, 0.0125, 0.003)
+"""Intensities, relative to the strongest reflection at s = 0, that are found every other time."""
+RESIDUAL_DISTORTION = 0.004
+"""Relative error of a position that no ellipse takes up."""
+LEAST_STRAY = 0.1
+"""Share of the spots that is expected to be stray even where all fit."""
+FLAT_SCALE = np.log(100.0)
+"""Width of the even prior on ln(scale) where nothing is known of it."""
+CHUNK = 1_500_000
+"""Orientation × reflection products held at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Refined orientations of one crystal against one pattern, H of them.
+
+    Attributes
+    ----------
+    matrix : (H, 3, 3) crystal → lab.
+    scale : (H,) 1/Å per px.
+    strain : (H, 2) residual ellipse (e_xx = -e_yy, e_xy) applied to the spots.
+    covariance : (H, 6, 6) of the rotation vector (rad, lab frame), ln scale, and the strain.
+    log_likelihood : (H,) natural log, relative to "all spots are stray".
+    evidence : (H,) the same with every prior and with the volume of the parameters.
+    exposure : (H,) the detection limit that fits best, one of `EXPOSURES`.
+    """
+
+    matrix: Floats
+    scale: Floats
+    strain: Floats
+    covariance: Floats
+    log_likelihood: Floats
+    evidence: Floats
+    exposure: Floats
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def select(self, keep: Ints | NDArray[np.bool_]) -> Fit:
+        """Some of them, in that order."""
+        return Fit(
+            self.matrix[keep],
+            self.scale[keep],
+            self.strain[keep],
+            self.covariance[keep],
+            self.log_likelihood[keep],
+            self.evidence[keep],
+            self.exposure[keep],
+        )
+
+
+def ewald_vectors(p: Floats, scale: Floats, wavelength: float) -> Floats:
+    """(H, N, 3) points of the Ewald sphere in 1/Å above (H, N, 2) or (N, 2) positions in px."""
+    q = p * scale[:, None, None]
+    k = 1.0 / wavelength
+    z = np.sqrt(np.maximum(k * k - (q**2).sum(-1), 0.0)) - k
+    return np.concatenate([q, z[..., None]], axis=-1)
+
+
+def rod_profile(s_g: Floats, length: Floats) -> Floats:
+    """Intensity at an excitation error relative to that at s = 0."""
+    width = ROD**2 + (MOSAIC * length) ** 2
+    return np.asarray(np.where(np.abs(s_g) < ROD_END, width / (width + s_g * s_g), 0.0))
+
+
+def strained(p: Floats, strain: Floats) -> Floats:
+    """(H, N, 2) positions after the residual ellipse (H, 2) is applied to (N, 2)."""
+    xx, xy = strain[:, 0, None], strain[:, 1, None]
+    x, y = p[:, 0], p[:, 1]
+    return np.stack([x * (1 + xx) + y * xy, y * (1 - xx) + x * xy], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Spots against their nearest reflections, for H orientations and N spots.
+
+    Attributes
+    ----------
+    row : (H, N) row of the table, -1 where the nearest node does not diffract.
+    node : (H, N, 3) its lab-frame vector in 1/Å.
+    offset : (H, N, 2) measured minus predicted position in 1/Å.
+    s_g : (H, N) its excitation error in 1/Å.
+    intensity : (H, N) its kinematic intensity, 0 where it does not diffract.
+    """
+
+    row: Ints
+    node: Floats
+    offset: Floats
+    s_g: Floats
+    intensity: Floats
+
+
+def match_spots(
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    strain: Floats | None = None,
+) -> Match:
+    """Find the reflection nearest to every spot (see `Match`)."""
+    p = view.p[None] if strain is None else strained(view.p, strain)
+    points = ewald_vectors(p, scale, view.wavelength)
+    row, node = table.nearest(points @ matrix)
+    lab = node @ np.swapaxes(matrix, 1, 2)
+    squared = (lab**2).sum(-1)
+    s_g = -lab[..., 2] - 0.5 * view.wavelength * squared
+    intensity = table.strength[row] * rod_profile(s_g, np.sqrt(squared))
+    return Match(row, lab, points[..., :2] - lab[..., :2], s_g, np.where(row < 0, 0.0, intensity))
+
+
+def position_density(view: SpotView, match: Match, scale: Floats, distortion: float) -> Floats:
+    """(H, N) Gaussian density in 1/px² of each spot about its reflection."""
+    variance = view.sigma**2 + (distortion**2) * (view.p**2).sum(-1)
+    squared = (match.offset**2).sum(-1) / scale[:, None] ** 2
+    return np.asarray(np.exp(-0.5 * squared / variance) / (2 * np.pi * variance))
+
+
+def quick_score(table: KinematicTable, view: SpotView, matrix: Floats, scale: Floats) -> Floats:
+    """(H,) gain over stray spots without the charge for missing reflections; for ranking only."""
+    match = match_spots(table, view, matrix, scale)
+    density = position_density(view, match, scale, 1.5 * max(view.distortion, 0.008))
+    found = match.intensity / (match.intensity + EXPOSURES[2])
+    rate = max(len(view), 1) * 0.5 / view.area
+    return np.asarray(np.log1p(found * density / rate).sum(-1))
+
+
+def log_likelihood(
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    strain: Floats | None = None,
+    distortion: float = RESIDUAL_DISTORTION,
+) -> tuple[Floats, Floats]:
+    """Natural-log likelihood relative to "all spots are stray", at the best exposure.
+
+    Returns
+    -------
+    (H,) likelihood and (H,) exposure, one of `EXPOSURES`.
+    """
+    expected = expected_counts(table, view, matrix, scale)
+    match = match_spots(table, view, matrix, scale, strain)
+    density = position_density(view, match, scale, distortion)
+    n, area = len(view), view.area
+    null = n * np.log(max(n, 1) / area) - n
+    gains = []
+    for exposure, count in zip(EXPOSURES, expected, strict=True):
+        hits = match.intensity / (match.intensity + exposure) * density
+        stray = np.full(len(matrix), 0.5 * n)
+        for _ in range(2):
+            rate = np.clip(stray, LEAST_STRAY * n + 0.2, max(n, 1)) / area
+            stray = (rate[:, None] / (rate[:, None] + hits)).sum(-1)
+        gain = np.log(rate[:, None] + hits).sum(-1) - rate * area - count - null
+        gains.append(gain)
+    table_of_gains = np.array(gains)
+    best = table_of_gains.argmax(0)
+    return table_of_gains.max(0), np.array(EXPOSURES)[best]
+
+
+def expected_counts(table: KinematicTable, view: SpotView, matrix: Floats, scale: Floats) -> Floats:
+    """(E, H) number of reflections expected to be found in sight, for each of `EXPOSURES`."""
+    within = np.searchsorted(table.length, view.reach * scale.max(initial=0.0))
+    g, length, strength = table.g[:within], table.length[:within], table.strength[:within]
+    sag = 0.5 * view.wavelength * length**2
+    total = np.zeros((len(EXPOSURES), len(matrix)))
+    step = max(1, CHUNK // max(within, 1))
+    for start in range(0, len(matrix), step):
+        part = matrix[start : start + step]
+        s_g = -(part[:, 2] @ g.T) - sag
+        # Only a thin slab of the ball lies near the Ewald sphere.
+        which, reflection = np.nonzero(np.abs(s_g) < ROD_END)
+        position = np.einsum("mij,mj->mi", part[which, :2], g[reflection])
+        position /= scale[start + which, None]
+        seen = view.sees(position[:, 0], position[:, 1])
+        which, reflection = which[seen], reflection[seen]
+        rod = rod_profile(s_g[which, reflection], length[reflection])
+        intensity = strength[reflection] * rod
+        for i, exposure in enumerate(EXPOSURES):
+            found = intensity / (intensity + exposure)
+            total[i, start : start + step] = np.bincount(which, found, minlength=len(part))
+    return total
+
+
+def refine(
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    *,
+    rounds: int = 3,
+) -> Fit:
+    """Fit rotation, scale and residual ellipse of H starting orientations at once."""
+    matrix, scale = matrix.copy(), scale.copy()
+    strain = np.zeros((len(scale), 2))
+    widths = np.geomspace(2.5, 1.0, rounds)
+    for width in [*widths, 1.0]:
+        normal, right = normal_equations(table, view, matrix, scale, strain, width)
+        precision, pull = priors(view, scale, strain)
+        normal[:, range(6), range(6)] += precision
+        covariance = np.linalg.inv(normal)
+        step = np.einsum("hij,hj->hi", covariance, right + pull)
+        matrix = turn_matrices(step[:, :3]) @ matrix
+        scale = scale * np.exp(np.clip(step[:, 3], -0.1, 0.1))
+        strain = strain + step[:, 4:]
+    likelihood, exposure = log_likelihood(table, view, matrix, scale, strain)
+    evidence = likelihood + prior_and_volume(table, view, scale, strain, covariance)
+    return Fit(matrix, scale, strain, covariance, likelihood, evidence, exposure)
+
+
+def normal_equations(
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    strain: Floats,
+    width: float,
+) -> tuple[Floats, Floats]:
+    """Least squares at the present match of the spots, without priors.
+
+    Parameters
+    ----------
+    width : factor on the allowance for distortion when spots are given to reflections.
+
+    Returns
+    -------
+    (H, 6, 6) normal matrix and (H, 6) right-hand side, for the rotation vector in the lab frame,
+    ln scale, and the two strains.
+    """
+    match = match_spots(table, view, matrix, scale, strain)
+    weight = _membership(view, match, scale, width)
+    q = strained(view.p, strain) * scale[:, None, None]
+    n = match.node
+    jacobian = np.zeros((*match.row.shape, 3, 6))
+    # Turning the crystal by ω moves a node by ω × n; offset = measured - predicted.
+    jacobian[..., 0, 1], jacobian[..., 0, 2] = -n[..., 2], n[..., 1]
+    jacobian[..., 1, 0], jacobian[..., 1, 2] = n[..., 2], -n[..., 0]
+    jacobian[..., 2, 0], jacobian[..., 2, 1] = -n[..., 1], n[..., 0]
+    jacobian[..., :2, 3] = q
+    jacobian[..., 0, 4], jacobian[..., 1, 4] = q[..., 0], -q[..., 1]
+    jacobian[..., 0, 5], jacobian[..., 1, 5] = q[..., 1], q[..., 0]
+    residual = np.concatenate([match.offset, match.s_g[..., None]], axis=-1)
+    inverse_variance = _inverse_variance(view, match, scale) * weight[..., None]
+    # One matrix product per orientation over all residuals of all spots.
+    flat = jacobian.reshape(len(scale), -1, 6)
+    weighted = flat * inverse_variance.reshape(len(scale), -1, 1)
+    normal = np.swapaxes(weighted, 1, 2) @ flat
+    right = -np.einsum("hmk,hm->hk", weighted, residual.reshape(len(scale), -1))
+    return normal, right
+
+
+def _membership(view: SpotView, match: Match, scale: Floats, width: float) -> Floats:
+    """(H, N) probability that a spot belongs to its nearest reflection."""
+    distortion = width * max(view.distortion, RESIDUAL_DISTORTION)
+    hits = position_density(view, match, scale, distortion)
+    hits = hits * match.intensity / (match.intensity + EXPOSURES[2])
+    rate = 0.3 * max(len(view), 1) / view.area
+    return np.asarray(hits / (hits + rate))
+
+
+def _inverse_variance(view: SpotView, match: Match, scale: Floats) -> Floats:
+    """(H, N, 3) of the two offsets and of the excitation error, in Å²."""
+    in_plane = view.sigma**2 + RESIDUAL_DISTORTION**2 * (view.p**2).sum(-1)
+    squared = (match.node**2).sum(-1)
+    out = np.empty((*match.row.shape, 3))
+    out[..., :2] = 1.0 / (in_plane * scale[:, None] ** 2)[..., None]
+    out[..., 2] = 0.25 / (ROD**2 + MOSAIC**2 * squared)
+    return out
+
+
+def priors(view: SpotView, scale: Floats, strain: Floats) -> tuple[Floats, Floats]:
+    """(6,) precisions of the Gaussian priors and (H, 6) their pull on the next step."""
+    precision = np.zeros(6)
+    precision[:3] = 1.0
+    precision[4:] = 1.0 / view.distortion**2
+    pull = np.zeros((len(scale), 6))
+    if view.scale is not None:
+        precision[3] = 1.0 / view.scale_error**2
+        pull[:, 3] = -precision[3] * np.log(scale / view.scale)
+    else:
+        precision[3] = 1e-6
+    pull[:, 4:] = -precision[4:] * strain
+    return precision, pull
+
+
+def prior_and_volume(
+    table: KinematicTable, view: SpotView, scale: Floats, strain: Floats, covariance: Floats
+) -> Floats:
+    """(H,) log of prior density times the volume the data leave to the parameters (Laplace)."""
+    _, logdet = np.linalg.slogdet(covariance)
+    out = 0.5 * logdet + 3.0 * np.log(2 * np.pi)
+    # Orientations: even over SO(3), of volume 8π², met once per symmetry rotation.
+    out += np.log(len(table.rotations) / (8 * np.pi**2))
+    out -= 0.5 * (strain**2).sum(-1) / view.distortion**2
+    out -= np.log(2 * np.pi * view.distortion**2)
+    if view.scale is None:
+        return np.asarray(out - np.log(FLAT_SCALE))
+    deviation = np.log(scale / view.scale) / view.scale_error
+    return np.asarray(out - 0.5 * deviation**2 - np.log(np.sqrt(2 * np.pi) * view.scale_error))
+
+
+def turn_matrices(rotvec: Floats) -> Floats:
+    """(H, 3, 3) rotation matrices of (H, 3) rotation vectors, at most 0.2 rad."""
+    from scipy.spatial.transform import Rotation
+
+    angle = np.linalg.norm(rotvec, axis=1, keepdims=True)
+    limited = rotvec * np.minimum(1.0, 0.2 / np.maximum(angle, 1e-12))
+    return np.asarray(Rotation.from_rotvec(limited).as_matrix())
