@@ -78,7 +78,7 @@ def dm_file(
     voltage: float = 200e3,
     extra: dict[str, Any] | None = None,
 ) -> bytes:
-    """A file with a thumbnail and ``array``; ``axes`` are (scale, origin px, unit), fastest first."""
+    """A file with a thumbnail and ``array``; ``axes``: (scale, origin px, unit), fastest first."""
     kinds = {"u2": 10, "i4": 7, "f4": 2, "u1": 6, "i2": 1}
 
     def image(data: np.ndarray, described: list[tuple[float, float, str]]) -> dict[str, Any]:
@@ -227,9 +227,7 @@ def raw_mib_file(array: np.ndarray, depth: int, quad: bool = False) -> bytes:
             image = np.hstack([fourth, third, second, first])
         wide = image.shape[1] * (2 if depth == 24 else 1)
         time = f"2021-05-07 18:51:10.{i:06d}"
-        out += _mib_header(
-            i + 1, "R64", (image.shape[0], wide), depth, 4 if quad else 1, time
-        )
+        out += _mib_header(i + 1, "R64", (image.shape[0], wide), depth, 4 if quad else 1, time)
         halves = [image >> 12, image & 0xFFF] if depth == 24 else [image]
         out += b"".join(_packed(half, min(depth, 12)) for half in halves)
     return out

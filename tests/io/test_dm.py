@@ -38,8 +38,8 @@ def test_the_middle_of_the_frame_is_a_default_not_a_centre(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("unit", "scale", "expected"),
-    [("1/nm", 0.05, 0.005), ("1/Å", 0.005, 0.005), ("mrad", 0.2, 0.2e-3 / 0.0250793), ("nm", 1, None),
-     ("", 1.0, None), ("µm^-1", 50.0, 0.005), ("furlong", 1.0, None)],
+    [("1/nm", 0.05, 0.005), ("1/Å", 0.005, 0.005), ("mrad", 0.2, 0.2e-3 / 0.0250793),
+     ("nm", 1, None), ("", 1.0, None), ("µm^-1", 50.0, 0.005), ("furlong", 1.0, None)],
 )  # fmt: skip
 def test_units(tmp_path: Path, unit: str, scale: float, expected: float | None) -> None:
     path = tmp_path / "a.dm4"

@@ -27,7 +27,7 @@ def lazies(tmp_path_factory: pytest.TempPathFactory) -> list:
         raw,
         Reshaped(flat, (3, 4)),
         Permuted(turned, (2, 3, 0, 1)),
-        FrameStack((3, 4), (5, 6), "u2", CUBE.reshape(12, 5, 6).__getitem__),
+        FrameStack(path, (3, 4), (5, 6), "u2", CUBE.reshape(12, 5, 6).__getitem__),
     ]
 
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_the_unpacked_copy_goes_with_its_data(tmp_path: Path, monkeypatch) -> No
     assert len(list((tmp_path / "temporary").iterdir())) == 1
     del recording
     assert not list((tmp_path / "temporary").iterdir())
-    with pytest.raises(DiskernError):
+    with pytest.raises(DiskernError, match=r"a\.zip \(broken\.dm4\): truncated or damaged DM4"):
         open_file(tmp_path / "a.zip", "broken.dm4")
     assert not list((tmp_path / "temporary").iterdir())
 
@@ -173,12 +174,12 @@ def test_zip_bomb(tmp_path: Path) -> None:
 
 # --- Zarr ---------------------------------------------------------------------------------------
 @pytest.fixture
-def zarr():  # noqa: ANN201
+def zarr() -> ModuleType:
     return pytest.importorskip("zarr")
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_zarr_scan(tmp_path: Path, zarr, version: int) -> None:
+def test_zarr_scan(tmp_path: Path, zarr: ModuleType, version: int) -> None:
     if version == 3 and int(zarr.__version__.split(".")[0]) < 3:
         pytest.skip("needs zarr 3")
     scan = frames(2, 3, 20, 30)
@@ -196,7 +197,7 @@ def test_zarr_scan(tmp_path: Path, zarr, version: int) -> None:
         open_file(tmp_path / "a.zarr", "other")
 
 
-def test_zspy(tmp_path: Path, zarr) -> None:
+def test_zspy(tmp_path: Path, zarr: ModuleType) -> None:
     folder = tmp_path / "a.zspy"
     root = zarr.open_group(str(folder), mode="w", zarr_format=2)
     root.attrs["file_format"] = "HyperSpy"

@@ -99,9 +99,7 @@ def test_tiff_scan(tmp_path: Path, compression: str | None) -> None:
     ("unit", "per_unit", "expected"),
     [("1/nm", 20.0, 0.005), ("nm^-1", 20.0, 0.005), ("nm", 20.0, None), ("inch", 72.0, None)],
 )
-def test_imagej_scale(
-    tmp_path: Path, unit: str, per_unit: float, expected: float | None
-) -> None:
+def test_imagej_scale(tmp_path: Path, unit: str, per_unit: float, expected: float | None) -> None:
     path = tmp_path / "a.tif"
     resolution = (per_unit, per_unit)
     tifffile.imwrite(

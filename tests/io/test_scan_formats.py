@@ -126,7 +126,10 @@ def test_mib_stack(tmp_path: Path, dtype: type) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["ScanX:\t3\r\nScanY:\t2", "Frames in Acquisition (Number):\t6\r\nFrames per Trigger (Number):\t3"],
+    [
+        "ScanX:\t3\r\nScanY:\t2",
+        "Frames in Acquisition (Number):\t6\r\nFrames per Trigger (Number):\t3",
+    ],
 )
 def test_mib_scan_by_its_hdr(tmp_path: Path, words: str) -> None:
     stack = frames(6, 64, 64)
@@ -257,7 +260,8 @@ def test_empad_xml_cannot_lead_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a_1.ser", ser_file(frames(2, 3, 24, 32))), ("b_1.ser", ser_file(frames(2, 3, 24, 32), gap=True)),
+    [("a_1.ser", ser_file(frames(2, 3, 24, 32))),
+     ("b_1.ser", ser_file(frames(2, 3, 24, 32), gap=True)),
      ("a.blo", blo_file(frames(2, 3, 32, 32, dtype=np.uint8))),
      ("a.mib", raw_mib_file(frames(6, 64, 64), 6)), ("a.mrc", mrc_file(frames(6, 20, 30)))],
 )  # fmt: skip

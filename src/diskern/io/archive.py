@@ -9,7 +9,8 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from diskern.io.files import fault
+from diskern.errors import DiskernError
+from diskern.io.files import fault, label, printable
 from diskern.io.hdf5 import choose
 from diskern.io.recording import Recording
 from diskern.io.registry import Format, formats, open_file
@@ -44,12 +45,21 @@ def read_zip(path: Path, dataset: str | None = None) -> Recording:
             # Flat and under their last names only: no member can leave the folder.
             for other in _with_companions(name, members):
                 _extract(path, archive, members[other], folder / _flat(other))
-            recording = open_file(folder / _flat(name))
+            recording = _open_inside(path, name, folder / _flat(name))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     weakref.finalize(recording.data, shutil.rmtree, folder, ignore_errors=True)
     return replace(recording, metadata={"archive member": name, **recording.metadata})
+
+
+def _open_inside(path: Path, name: str, unpacked: Path) -> Recording:
+    """Open the unpacked member; an error names the archive, not the temporary copy."""
+    try:
+        return open_file(unpacked)
+    except DiskernError as error:
+        shown = f"{label(path)} ({printable(name, 80)})"
+        raise DiskernError(str(error).replace(label(unpacked), shown)) from error
 
 
 def _flat(name: str) -> str:

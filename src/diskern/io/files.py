@@ -6,6 +6,7 @@ import lzma
 import os
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ DAMAGE = (
     ValueError,
     lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,  # numpy on a .npy header, which is Python text
     zipfile.BadZipFile,
     zlib.error,
 )

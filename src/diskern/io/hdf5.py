@@ -52,7 +52,11 @@ class H5Array(LazyArray):
         return self._dataset
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        return np.asarray(self._opened()[key]).astype(self.dtype, copy=False)
+        try:
+            piece = self._opened()[key]
+        except (OSError, RuntimeError) as error:  # h5py's for damaged chunks; not a wrong index
+            raise fault(self.path, f"damaged data in HDF5 ({printable(error, 120)})") from error
+        return np.asarray(piece).astype(self.dtype, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_dataset": None}

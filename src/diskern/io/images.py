@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.io.calibration import MAX_FRAME_PIXELS, Stated, finish, luminance
-from diskern.io.files import fault, refuse_dataset
+from diskern.io.files import fault, printable, refuse_dataset
 from diskern.io.recording import Recording
 from diskern.io.registry import Format
 
@@ -49,7 +49,11 @@ def read_image(path: Path, dataset: str | None = None) -> Recording:
     # The size is checked here, before a pixel is decoded, so Pillow need not warn about it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=[kind]) as picture:
+        try:
+            picture = Image.open(path, formats=[kind])
+        except Image.DecompressionBombError as error:
+            raise fault(path, f"{printable(error, 60)}", "bin or crop it") from error
+        with picture:
             _check_size(path, *picture.size)
             notes = _remarks(picture, kind)
             grey = _grey(picture, notes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from diskern.io.files import reading
 from diskern.io.recording import ArrayLikeLazy
 
 
@@ -100,6 +101,7 @@ class FrameStack(LazyArray):
 
     Parameters
     ----------
+    path : the file, for errors.
     scan_shape : (N,) or (scan_y, scan_x).
     frame_shape : (Q_y, Q_x).
     dtype : of a decoded frame.
@@ -108,6 +110,7 @@ class FrameStack(LazyArray):
 
     def __init__(
         self,
+        path: Path,
         scan_shape: tuple[int, ...],
         frame_shape: tuple[int, int],
         dtype: DTypeLike,
@@ -115,6 +118,7 @@ class FrameStack(LazyArray):
     ) -> None:
         self.shape = (*scan_shape, *frame_shape)
         self.dtype = np.dtype(dtype)
+        self.path = path
         self._scan, self._frame, self._load = scan_shape, frame_shape, load
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -123,7 +127,8 @@ class FrameStack(LazyArray):
         wanted = np.arange(math.prod(self._scan)).reshape(self._scan)[key[:nav]]
         frames = np.empty((wanted.size, *self._frame), self.dtype)
         for i, number in enumerate(np.ravel(wanted)):
-            frames[i] = self._load(int(number))
+            with reading(self.path, "frame"):
+                frames[i] = self._load(int(number))
         frames = frames.reshape(*np.shape(wanted), *self._frame)
         return np.asarray(frames[(slice(None),) * np.ndim(wanted) + key[nav:]])
 

@@ -124,7 +124,8 @@ def _finished(path: Path, header: _Header, count: int) -> LazyArray:
 def _raw(path: Path, header: _Header, count: int) -> LazyArray:
     rows, columns = header.shape
     columns //= 2 if header.depth == 24 else 1
-    if header.chips == 4 and header.layout.startswith("2x2") and columns == 4 * rows:
+    quad = header.chips == 4 and header.layout.startswith("2x2") and columns == 4 * rows
+    if quad:
         shape = (2 * rows, 2 * rows)
     elif header.chips == 1:
         shape = (rows, columns)
@@ -133,8 +134,8 @@ def _raw(path: Path, header: _Header, count: int) -> LazyArray:
         raise fault(path, what, "export them as U16 from Merlin")
     if columns % 64:
         raise ValueError(f"raw rows of {columns} pixels")
-    decode = _RawFrame(path, header.bytes, header.frame_bytes, (rows, columns), header.depth)
-    return FrameStack((count,), shape, _RAW_BITS[header.depth], decode)
+    decode = _RawFrame(path, header.bytes, header.frame_bytes, (rows, columns), header.depth, quad)
+    return FrameStack(path, (count,), shape, _RAW_BITS[header.depth], decode)
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class _RawFrame:
     frame_bytes: int
     shape: tuple[int, int]
     depth: int
+    quad: bool
 
     def __call__(self, index: int) -> NDArray[Any]:
         with self.path.open("rb") as stream:
@@ -157,7 +159,7 @@ class _RawFrame:
             image += self._unpack(low, 12)
         else:
             image = self._unpack(packed, self.depth)
-        if self.shape[1] == 4 * self.shape[0]:
+        if self.quad:
             image = _join_chips(image)
         return image[::-1]
 

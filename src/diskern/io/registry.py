@@ -105,12 +105,12 @@ def _unknown(path: Path, head: bytes) -> Exception:
         return fault(path, "a folder, not a file", "give one file, or a Zarr folder")
     if ending in _TEXT_MENDS:
         return fault(path, f"a {ending} file holds no image", _TEXT_MENDS[ending])
-    if claimed := _claimed(path):
-        start = printable(head[:12].hex(" "))
-        return fault(path, f"no {claimed[0].name} file (it starts with {start})")
     if ending in (".raw", ".bin", ".dat", ".img"):
         mend = "load it with numpy.fromfile(…).reshape(…) and save it with numpy.save"
         return fault(path, "raw numbers without a header, so shape and type are unknown", mend)
+    if claimed := _claimed(path):
+        start = printable(head[:12].hex(" "))
+        return fault(path, f"no {claimed[0].name} file (it starts with {start})")
     if head.isascii() and not any(b < 9 for b in head):
         return fault(path, "a text, not a diffraction image", "give an image or microscope file")
     known = "png jpg tif dm3 dm4 mrc ser emi blo mib img raw emd hspy h5 npy npz zarr zip"

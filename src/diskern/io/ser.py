@@ -131,7 +131,7 @@ def _frames(path: Path, series: _Series, dtype: np.dtype[Any], shape: tuple[int,
     if len(steps) > 1:
         load = _Frame(path, dtype, shape, tuple(int(o) for o in series.offsets))
         load(len(series.offsets) - 1)  # the last frame must be there
-        return FrameStack(scan, shape, dtype.newbyteorder("="), load)
+        return FrameStack(path, scan, shape, dtype.newbyteorder("="), load)
     step = int(steps[0]) if len(steps) else 0
     strides = tuple(math.prod(scan[i + 1 :]) * step for i in range(len(scan)))
     return RawArray(path, dtype, (*scan, rows, columns), first, (*strides, -line, dtype.itemsize))

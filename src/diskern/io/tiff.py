@@ -93,7 +93,7 @@ def _data(path: Path, series: Any, index: int, stated: Stated) -> LazyArray | ND
     scan = shape[:-2]
     if math.prod(scan) != len(series.pages):
         scan = (len(series.pages),)
-    return FrameStack(scan, (shape[-2], shape[-1]), page.dtype, _Pages(path, index))
+    return FrameStack(path, scan, (shape[-2], shape[-1]), page.dtype, _Pages(path, index))
 
 
 def _grey(image: NDArray[Any], page: Any, stated: Stated) -> NDArray[Any]:

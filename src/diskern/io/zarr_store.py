@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.io.calibration import Stated, finish
-from diskern.io.files import fault, printable
+from diskern.io.files import DAMAGE, fault, printable
 from diskern.io.hdf5 import choose, own_attributes
 from diskern.io.hspy import describe, is_hspy
 from diskern.io.lazy import LazyArray
@@ -108,7 +108,13 @@ class ZarrArray(LazyArray):
         return self._array
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        return np.asarray(self._opened()[key]).astype(self.dtype, copy=False)
+        try:
+            piece = self._opened()[key]
+        except IndexError:
+            raise
+        except DAMAGE as error:
+            raise fault(self.folder, f"damaged Zarr chunk ({printable(error, 120)})") from error
+        return np.asarray(piece).astype(self.dtype, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_array": None}
