@@ -22,6 +22,12 @@ def test_files_and_knowledge_reach_identify(identify_says, answer, capsys):
     assert known["options"].pixel_size_error == pytest.approx(0.02)
 
 
+def test_stage_angles_are_in_the_order_of_the_files(identify_says, answer):
+    asked = identify_says(answer)
+    assert run(["identify", "a.tif", "b.tif", "--tilts=-20,1.5"]) == 0
+    assert asked.calls[0][1]["options"].tilts == [-20.0, 1.5]
+
+
 def test_the_scale_bar_label_is_per_nanometre(identify_says, answer):
     asked = identify_says(answer)
     assert run(["identify", "a.tif", "--scale-bar", "5"]) == 0
@@ -79,6 +85,8 @@ def test_a_refusal_is_an_answer(identify_says, refusal, capsys):
         (["--camera-constant", "nan"], 1, "not a positive number"),
         (["--pixel-size-error", "80"], 1, "0 to 50 %"),
         (["--voltage", "high"], 2, "--voltage"),
+        (["--tilts", "1,2"], 1, "2 angles for 1 patterns"),
+        (["--tilts", "flat"], 1, "not numbers"),
     ],
 )
 def test_contradictions_are_named(identify_says, answer, capsys, arguments, code, words):

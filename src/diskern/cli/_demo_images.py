@@ -1,7 +1,7 @@
-"""Simulated exposures for the demonstration, with the truth that each must lead back to.
+"""Exposures for the demonstration, with the truth that each must lead back to.
 
-Kinematic spots or rings on an inelastic background, an elliptical distortion, a beam stop, a
-burnt-in scale bar, and Poisson noise; everything from fixed seeds.
+What is simulated here comes from `diskern.simulate`: Bloch waves or thousands of small kinematic
+crystals, seen through an instrument with background, distortion, beam stop and noise.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from diskern.crystal.common import common_phases
-from diskern.crystal.orientation import reciprocal_vectors, tilted, zone_axis_orientation
-from diskern.simulate.kinematic import simulate_saed
+from diskern.crystal.orientation import tilted, zone_axis_orientation
+from diskern.simulate import instrument as lab
+from diskern.simulate.kinematic import simulate_saed, simulate_saed_batch
 from diskern.simulate.render import render_spots
+from diskern.simulate.spot_pattern import SpotPattern
 
 if TYPE_CHECKING:
     from diskern.crystal.crystal import Crystal
-
-Image = NDArray[np.float64]
-Byte = NDArray[np.uint8]
 
 SHAPE = (512, 512)
 PIXEL_SIZE = 0.0055
 """1/Å per px of every exposure."""
 ENERGY = 200e3
+G_MAX = 1.5
+THICKNESS = 160.0
+GRAINS = 4000
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All demonstrations, simulated anew (about two seconds)."""
+    """All demonstrations, simulated anew (a few seconds)."""
     return [_silicon(), _rutile(), _gold(), _glass()]
 
 
@@ -60,16 +63,16 @@ def _phase(name: str) -> Crystal:
 
 
 def _silicon() -> Case:
-    crystal = _phase("Si")
+    stop = lab.BeamStop(angle=183.0, width=24.0, wedge=0.5, overlap=14.0, leak=0.01)
     images = {
-        "zone_a.tif": _spots(crystal, (0, 1, 1), seed=1),
-        "zone_b_tilted.tif": _spots(crystal, (0, 0, 1), seed=2, tilt=22.0, stop=True),
-        "zone_c.tif": _spots(crystal, (1, 1, 2), seed=3),
+        "zone_a.tif": _crystal_exposure("Si", (0, 1, 1), seed=1, turn=31.0),
+        "zone_b_tilted.tif": _crystal_exposure("Si", (0, 0, 1), stop, seed=2, turn=9.0, tilt=18.0),
+        "zone_c.tif": _crystal_exposure("Si", (1, 1, 2), seed=3, turn=64.0),
     }
     return Case(
         "silicon",
         "One crystal in three zones",
-        "Three exposures of one silicon crystal; the second is tilted 1.3° off its zone and has "
+        "Three exposures of one silicon crystal; the second is tilted 1° off its zone and has "
         "a beam stop. Pixel size and voltage are given.",
         images,
         "Si",
@@ -80,7 +83,9 @@ def _silicon() -> Case:
 
 
 def _rutile() -> Case:
-    images = {"unscaled.png": grey_levels(_spots(_phase("TiO2 (rutile)"), (1, 0, 0), seed=4))}
+    images = {
+        "unscaled.png": _picture(_crystal_exposure("TiO2 (rutile)", (1, 0, 0), seed=4, turn=22.0))
+    }
     return Case(
         "rutile",
         "One pattern without a scale",
@@ -95,8 +100,7 @@ def _rutile() -> Case:
 
 
 def _gold() -> Case:
-    image = grey_levels(_rings(_phase("Au"), seed=5))
-    _burn_scale_bar(image, 5.0)
+    image = _picture(_powder_exposure("Au", seed=5), lab.ScaleBar(5.0, corner=0))
     return Case(
         "gold",
         "Rings of a polycrystal",
@@ -114,7 +118,7 @@ def _glass() -> Case:
         "glass",
         "Nothing crystalline",
         "An amorphous film: broad halos only. The right answer is that there is no crystal.",
-        {"halos.tif": _halos(seed=6)},
+        {"halos.tif": _glass_exposure(seed=6)},
         None,
         None,
         {"pixel_size": PIXEL_SIZE},
@@ -122,109 +126,75 @@ def _glass() -> Case:
     )
 
 
-# --- exposures --------------------------------------------------------------------------------
-def _spots(
-    crystal: Crystal,
+# --- specimens ---------------------------------------------------------------------------------
+def _crystal_exposure(
+    name: str,
     zone: tuple[int, int, int],
-    *,
+    *camera: lab.Transform,
     seed: int,
     tilt: float = 0.0,
-    stop: bool = False,
+    turn: float = 0.0,
 ) -> NDArray[np.uint16]:
-    """One single-crystal exposure; ``tilt`` in mrad."""
-    rng = np.random.default_rng(seed)
-    centre = tuple(np.array(SHAPE) / 2 + rng.uniform(-12, 12, 2))
+    """One crystal near a zone axis, by Bloch waves; ``tilt`` in mrad, ``turn`` in degrees."""
+    crystal = _phase(name).with_u_iso(0.006)
     orientation = tilted(zone_axis_orientation(crystal, zone), tilt, azimuth=40.0)
-    turn = type(orientation).from_euler("z", rng.uniform(0, 90), degrees=True)
-    pattern = simulate_saed(
-        crystal.with_u_iso(0.006),
-        orientation=turn * orientation,
+    spots = simulate_saed(
+        crystal,
+        orientation=Rotation.from_euler("z", turn, degrees=True) * orientation,
         energy=ENERGY,
-        g_max=1.6,
-        width=0.014,
+        g_max=G_MAX,
+        thickness=THICKNESS,
+        method="bloch",
     )
-    # The square root stands in for the levelling of strong beams by dynamical scattering.
-    strength = np.sqrt(pattern.intensity / pattern.intensity.max())
-    levelled = type(pattern)(pattern.hkl, pattern.q, pattern.s_g, strength)
-    image = render_spots(levelled, SHAPE, PIXEL_SIZE, 1.9, centre=centre, normalisation="peak")
-    counts = 2500.0 * image + _background(centre, 900.0) + _direct_beam(centre, 5e4, 2.6)
-    if stop:
-        counts *= _beam_stop(centre)
-    return _exposed(counts, rng)
+    image = render_spots(spots, SHAPE, PIXEL_SIZE, sigma=1.9)
+    beam = (lab.DirectBeam(0.35, 2.4), lab.DiffuseBackground(0.5, core=0.04, power=1.5))
+    return _exposed(image, (*beam, *camera), seed, electrons=1.5e7)
 
 
-def _rings(crystal: Crystal, *, seed: int) -> NDArray[np.uint16]:
-    """Many small crystals at random: rings of slightly grainy intensity."""
-    rng = np.random.default_rng(seed)
-    centre = (SHAPE[0] / 2 + 5.3, SHAPE[1] / 2 - 7.8)
-    radius, angle = _polar(centre)
-    stretched = radius / (1 + 0.004 * np.cos(2 * (angle - 0.6)))
-    hkl, g = reciprocal_vectors(crystal, 1.45)
-    allowed = (hkl % 2 == hkl[:, :1] % 2).all(axis=1)  # face-centred: all even or all odd
-    lengths, counts = np.unique(np.round(np.linalg.norm(g[allowed], axis=1), 6), return_counts=True)
-    image = _background(centre, 700.0) + _direct_beam(centre, 3e4, 3.0)
-    for length, multiplicity in zip(lengths, counts, strict=True):
-        height = 140.0 * multiplicity * np.exp(-3.2 * length) / length
-        image += height * np.exp(-0.5 * ((stretched - length / PIXEL_SIZE) / 2.0) ** 2)
-    return _exposed(image * rng.gamma(60.0, 1 / 60.0, SHAPE), rng)
+def _powder_exposure(name: str, *camera: lab.Transform, seed: int) -> NDArray[np.uint16]:
+    """Thousands of small crystals, turned at random: grainy rings."""
+    batch = simulate_saed_batch(
+        _phase(name).with_u_iso(0.008),
+        Rotation.random(GRAINS, random_state=np.random.default_rng(seed)),
+        energy=ENERGY,
+        g_max=1.35,
+        thickness=50.0,
+    )
+    every = SpotPattern(
+        batch.hkl.reshape(-1, 3), batch.q.reshape(-1, 2), batch.s_g.ravel(), batch.intensity.ravel()
+    )
+    image = render_spots(every, SHAPE, PIXEL_SIZE, sigma=1.8)
+    beam = (lab.DirectBeam(0.3, 2.6), lab.DiffuseBackground(0.45, core=0.05, power=1.5))
+    return _exposed(image / image.sum(), (*beam, *camera), seed, electrons=4e7)
 
 
-def _halos(*, seed: int) -> NDArray[np.uint16]:
-    """Broad halos of an amorphous film."""
-    rng = np.random.default_rng(seed)
-    centre = (SHAPE[0] / 2 - 3.0, SHAPE[1] / 2 + 4.5)
-    radius, _ = _polar(centre)
-    q = radius * PIXEL_SIZE
-    image = _background(centre, 1200.0) + _direct_beam(centre, 4e4, 3.0)
-    for position, width, height in ((0.42, 0.07, 260.0), (0.80, 0.10, 110.0)):
-        image += height * np.exp(-0.5 * ((q - position) / width) ** 2)
-    return _exposed(image, rng)
+def _glass_exposure(seed: int) -> NDArray[np.uint16]:
+    """An amorphous film: halos, and no crystal at all."""
+    image = np.full(SHAPE, 1.0 / np.prod(SHAPE), dtype=np.float32)
+    film = (
+        lab.DiffuseBackground(0.9, core=0.04, power=1.5),
+        lab.AmorphousHalo(0.5, radius=0.42, width=0.06),
+        lab.DirectBeam(0.2, 2.6),
+    )
+    return _exposed(image, film, seed, electrons=2e7)
 
 
-def _polar(centre: tuple[float, ...]) -> tuple[Image, Image]:
-    row, col = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
-    return np.hypot(row - centre[0], col - centre[1]), np.arctan2(row - centre[0], col - centre[1])
+def _exposed(
+    image: NDArray[Any], parts: tuple[lab.Transform, ...], seed: int, electrons: float
+) -> NDArray[np.uint16]:
+    """What a 16-bit camera reads: ``parts`` of the column, then noise and the ceiling."""
+    rows, cols = np.random.default_rng(seed).uniform(-12, 12, 2)
+    column = (lab.CentreOffset(float(rows), float(cols)), lab.Ellipticity(1.006, 30.0), *parts)
+    camera = (lab.Dose(electrons), lab.Gain(1.0, 0.005), lab.ReadNoise(1.5, 20.0))
+    labels = lab.Labels.of(image, pixel_size=PIXEL_SIZE)
+    counts, _ = lab.Instrument((*column, *camera), seed).apply(image, labels)
+    return np.asarray(np.clip(np.round(counts), 0, 65535), dtype=np.uint16)
 
 
-def _background(centre: tuple[float, ...], height: float) -> Image:
-    """Inelastic scattering: Lorentzian in q with a flat floor, in counts."""
-    q = _polar(centre)[0] * PIXEL_SIZE
-    return np.asarray(height / (1 + (q / 0.11) ** 2) + 12.0)
-
-
-def _direct_beam(centre: tuple[float, ...], height: float, sigma: float) -> Image:
-    return np.asarray(height * np.exp(-0.5 * (_polar(centre)[0] / sigma) ** 2))
-
-
-def _beam_stop(centre: tuple[float, ...]) -> Image:
-    """Transmission of a needle from the left edge to just beyond the direct beam."""
-    row, col = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
-    along = centre[1] + 13.0 - col
-    inside = (along > 0) & (np.abs(row - centre[0] + 0.05 * along) < 11.0)
-    return np.where(inside, 0.02, 1.0)
-
-
-def _exposed(counts: Image, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Counting noise and the converter's ceiling."""
-    return np.asarray(np.clip(rng.poisson(counts), 0, 65535), dtype=np.uint16)
-
-
-def grey_levels(image: NDArray[Any]) -> Byte:
-    """8-bit grey levels as a camera program exports them: linear up to the 99.7 % level."""
-    top = np.percentile(image, 99.7)
-    return np.asarray(np.clip(image * (255.0 / top), 0, 255), dtype=np.uint8)
-
-
-def _burn_scale_bar(image: Byte, label: float) -> None:
-    """Draw a white bar of ``label`` 1/nm with its text into the lower left corner."""
-    from PIL import Image as Picture
-    from PIL import ImageDraw
-
-    length = round(label / 10 / PIXEL_SIZE)
-    picture = Picture.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    left, top = 24, SHAPE[0] - 30
-    draw.rectangle((left - 8, top - 24, left + length + 7, top + 14), fill=0)
-    draw.rectangle((left, top, left + length - 1, top + 4), fill=255)
-    draw.text((left, top - 18), f"{label:g} 1/nm", fill=255)
-    image[...] = np.asarray(picture)
+def _picture(counts: NDArray[np.uint16], *scars: lab.Transform) -> NDArray[np.uint8]:
+    """An 8-bit picture as a camera program exports it."""
+    image = counts.astype(np.float32)
+    labels = lab.Labels.of(image, pixel_size=PIXEL_SIZE)
+    export = (lab.EightBit(gamma=0.6, white=0.002, black=0.01), *scars)
+    grey, _ = lab.Instrument(export).apply(image, labels)
+    return grey.astype(np.uint8)

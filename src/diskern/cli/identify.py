@@ -53,6 +53,10 @@ Elements = Annotated[str | None, _option(_KNOWN, "A,B", "All elements that may b
 Candidates = Annotated[
     list[Path] | None, _option(_KNOWN, "PATH", "CIF file or folder to index against; repeatable.")
 ]
+Tilts = Annotated[
+    str | None,
+    _option(_KNOWN, "°,°", "Stage angle of each pattern about one holder axis, e.g. =-20,0,15."),
+]
 Dataset = Annotated[
     str | None, _option(_KNOWN, "NAME", "Which dataset of the file, where it holds several.")
 ]
@@ -71,6 +75,7 @@ def identify(
     voltage: Voltage = None,
     elements: Elements = None,
     candidates: Candidates = None,
+    tilts: Tilts = None,
     dataset: Dataset = None,
     json: Json = None,
     report: Report = None,
@@ -91,6 +96,7 @@ def identify(
         raise DiskernError(f"--pixel-size-error {pixel_size_error:g} is not in 0 to 50 %")
     known: dict[str, Any] = {
         "scale_bar": None if scale_bar is None else scale_bar / 10,
+        "tilts": _tilts(tilts, len(files)),
         "pixel_size_error": None if pixel_size_error is None else pixel_size_error / 100,
     }
     energy = None if voltage is None else voltage * 1e3
@@ -175,6 +181,21 @@ def _phase(name: str) -> Crystal:
         if name.casefold() in {crystal.name.casefold(), crystal.formula.casefold()}:
             return crystal
     raise DiskernError(f"--calibrant {name} is no common phase; give its CIF file instead")
+
+
+def _tilts(words: str | None, patterns: int) -> list[float] | None:
+    """One stage angle a pattern, in degrees."""
+    if words is None:
+        return None
+    try:
+        angles = [float(word) for word in _split(words) or ()]
+    except ValueError:
+        raise DiskernError(
+            f"--tilts {words} are not numbers; give degrees, e.g. =-20,0,15"
+        ) from None
+    if len(angles) != patterns:
+        raise DiskernError(f"--tilts names {len(angles)} angles for {patterns} patterns")
+    return angles
 
 
 def _split(words: str | None) -> list[str] | None:

@@ -161,8 +161,8 @@ def _phases(identification: Identification) -> Html:
     left = len(identification.phases) - PHASES_AT_MOST
     note = (
         "Score: share of the evidence among all candidates and an unlisted phase. Explained: share "
-        "of the measured spots or rings that the phase indexes. Residual: rms distance of measured from computed "
-        "positions, relative to |q|. Scale: fitted over stated pixel size."
+        "of the measured spots or rings that the phase indexes. Residual: rms distance of measured "
+        "from computed positions, relative to |q|. Scale: fitted over stated pixel size."
     )
     if left > 0:
         note = f"{left} candidates with a lower score are not listed. {note}"
@@ -335,9 +335,8 @@ def _bullets(sentences: tuple[str, ...] | list[str], kind: str = "") -> Html:
 
 # --- provenance ---------------------------------------------------------------------------------
 def _provenance(provenance: Mapping[str, Any]) -> Html:
-    rows = [("diskern", __version__), *_flat(provenance)]
-    pairs = [(name, element("code", value)) for name, value in rows if name != "version"]
-    return section("Provenance", facts(pairs))
+    rows = _flat({"program": f"diskern {__version__}", **provenance})
+    return section("Provenance", facts((name, element("code", value)) for name, value in rows))
 
 
 def _flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
