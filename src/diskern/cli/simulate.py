@@ -13,6 +13,7 @@ import typer
 
 from diskern.cli._output import console, progress, write_json
 from diskern.errors import DiskernError
+from diskern.report.notation import direction_text
 
 if TYPE_CHECKING:
     from scipy.spatial.transform import Rotation
@@ -80,6 +81,9 @@ def saed(
     shape_factor: Annotated[
         str, _option(_MODEL, "NAME", "Rel-rod: gaussian, sinc2 or lorentzian.")
     ] = "gaussian",
+    width: Annotated[
+        float | None, _option(_MODEL, "1/Å", "rms rel-rod of a bent foil; else the thickness's.")
+    ] = None,
     precession: Precession = None,
     double_diffraction: Annotated[
         bool, _option(_MODEL, "", "Let twice-scattered beams light up extinct reflections.")
@@ -110,6 +114,7 @@ def saed(
             thickness=None if thickness is None else thickness * 10,
             method=method,  # type: ignore[arg-type]  # checked there
             shape_factor=shape_factor,
+            width=width,
             precession_angle=precession,
             double_diffraction=double_diffraction,
             absorption=absorption,
@@ -256,7 +261,10 @@ def _wavelength(voltage: float) -> float:
 
 
 def _title(phase: Crystal, zone: str) -> str:
-    return f"{phase.name or phase.formula} [{zone}]"
+    uvw = _numbers(zone, "--zone", "0,1,1")
+    whole = all(v == int(v) for v in uvw)
+    axis = direction_text(int(v) for v in uvw) if whole else f"[{zone}]"
+    return f"{phase.name or phase.formula} {axis}"
 
 
 def _facts(phase: Crystal, zone: str, tilt: str | None, voltage: float) -> dict[str, Any]:
@@ -313,5 +321,10 @@ def _tell(
         return
     out = console()
     out.print(repr(pattern), markup=False)
+    if pattern.direct is None and pattern.thickness and pattern.intensity.sum() > 0.3:
+        share = pattern.intensity.sum()
+        out.print(
+            f"Too thick for kinematic theory (spots hold {share:.2g} of the beam): --method bloch"
+        )
     for path in written:
         out.print(f"Written: {path}", markup=False)

@@ -68,7 +68,8 @@ def select_beams(
     DiskernError
         Where more than 4000 beams would take part.
     """
-    cell = crystal.primitive()
+    # Reflections that a centring extinguishes never take part; chosen ones are taken as they are.
+    cell = crystal.primitive() if hkl is None else crystal
     to_own = np.linalg.inv(crystal.reciprocal)
     if hkl is None:
         indices, g = reciprocal_vectors(cell, g_max)

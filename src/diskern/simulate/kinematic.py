@@ -44,7 +44,7 @@ class SaedOptions:
     shape_factor : "gaussian", "sinc2" (parallel-sided foil) or "lorentzian".
     width : rms rel-rod in 1/Å; by default from the thickness, or 0.01 without one.  A width
         above the thickness's own describes bending or mosaic spread at the same integral.
-    max_excitation_error : in 1/Å; by default 4 widths.
+    max_excitation_error : in 1/Å; by default 4 widths of a Gaussian, 12 of the other shapes.
     precession_angle : semi-angle of the precessing beam in mrad, or None.
     double_diffraction : light up extinct reflections by the second Born order (needs a
         thickness well below the extinction distances).
@@ -182,7 +182,8 @@ class _BornSeries:
         self.options, self.thickness = options, thickness
         natural = DEFAULT_WIDTH if thickness is None else width_of(thickness)
         self.width = natural if options.width is None else options.width
-        self.limit = options.max_excitation_error or 4 * self.width
+        tails = 4 if options.shape_factor == "gaussian" else 12
+        self.limit = options.max_excitation_error or tails * self.width
         # Second-order scattering also reaches extinct reflections.
         rows = table if options.double_diffraction else table.select(table.allowed)
         self.table = rows

@@ -40,6 +40,7 @@ class BraggLabels:
     v_g : (N,) |V_g| in V.
     q_z : (N,) excitation error in 1/Å, positive inside the Ewald sphere.
     visibility : (N,) in [0, 1]: rel-rod S(q_z), times (|V_g|/largest)² of the pattern.
+    depth : rms width in 1/Å of the rel-rod S.
     """
 
     hkl: NDArray[np.int64]
@@ -47,6 +48,7 @@ class BraggLabels:
     v_g: Floats
     q_z: Floats
     visibility: Floats
+    depth: float = DEFAULT_WIDTH
 
     def __len__(self) -> int:
         return len(self.v_g)
@@ -93,6 +95,7 @@ def bragg_labels(
         v_g[order],
         q_z[order],
         visibility[order],
+        depth,
     )
 
 
@@ -119,7 +122,6 @@ def render_labels(
     radius: float,
     *,
     profile: Literal["disk", "gaussian"] = "disk",
-    depth: float = DEFAULT_WIDTH,
     centre: tuple[float, float] | None = None,
 ) -> LabelImages:
     """Draw labels as disks (or Gaussians) of height 1 times their value.
@@ -127,14 +129,13 @@ def render_labels(
     Parameters
     ----------
     radius : disk radius, or rms radius of the Gaussians, in px.
-    depth : rms rel-rod in 1/Å with which V_g is damped, as in `bragg_labels`.
     """
     if profile not in ("disk", "gaussian"):
         raise DiskernError(f"profile={profile!r} is unknown; use disk or gaussian")
     if not (math.isfinite(radius) and radius > 0):
         raise DiskernError(f"radius={radius} px must be a positive number")
     rows, cols = Detector(shape, pixel_size, centre=centre).pixels(labels.q)
-    damped = labels.v_g * shape_factor("gaussian", labels.q_z, depth)
+    damped = labels.v_g * shape_factor("gaussian", labels.q_z, labels.depth)
     weights = np.stack([damped, damped * labels.q_z, labels.visibility])
     rows, cols = (np.broadcast_to(a, weights.shape) for a in (rows, cols))
     if profile == "disk":
