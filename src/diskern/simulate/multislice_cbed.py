@@ -342,13 +342,12 @@ class _Detector:
     def add(self, points: Floats, intensity: torch.Tensor) -> None:
         """Add (T, P) intensities at (P, 2) points (q_x, q_y) in 1/Å."""
         height, width = self._shape
-        col = points[:, 0] / self._pixel + width // 2
-        row = points[:, 1] / self._pixel + height // 2
+        # Rounding at 1e-6 px keeps a point meant for one pixel out of its neighbour.
+        col = np.round(points[:, 0] / self._pixel + width // 2, 6)
+        row = np.round(points[:, 1] / self._pixel + height // 2, 6)
         inside = (row > -1) & (row < height) & (col > -1) & (col < width)
         row, col = row[inside], col[inside]
         values = intensity[:, torch.from_numpy(inside).to(intensity.device)]
-        # Rounding at 1e-6 px keeps a point meant for one pixel out of its neighbour.
-        row, col = np.round(row, 6), np.round(col, 6)
         base_row, base_col = np.floor(row).astype(np.int64), np.floor(col).astype(np.int64)
         part_row, part_col = row - base_row, col - base_col
         for down, right in product((0, 1), repeat=2):

@@ -33,7 +33,7 @@ class ScanOptions:
     Attributes
     ----------
     method : ``disks`` is a two-beam rocking curve per reflection, about a millisecond a pattern;
-        ``bloch`` solves every pattern dynamically, about a second.
+        ``bloch`` solves every pattern dynamically, about 30 ms for a small cell.
     g_max : reflections out to here in 1/Å; by default what the detector shows.
     s_max : largest excitation error in 1/Å.
     cache : blocks of 4 × 4 patterns kept in memory.
