@@ -13,8 +13,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from diskern.cli._app import VERBS, load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -92,3 +95,18 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not re.match(r"[a-z]+:", target):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def options_of(command: Any) -> set[str]:
+    """Long options of a command and of the commands below it."""
+    own = {word for p in command.params for word in p.opts if word.startswith("--")}
+    below = [options_of(c) for c in getattr(command, "commands", {}).values()]
+    return own.union(*below) - {"--help", "--verbose"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_command_line_page_names_every_option(verb: str) -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    section = text.split(f"\n## {verb}\n", 1)[1].split("\n## ", 1)[0]
+    missing = {option for option in options_of(load(verb)) if f"`{option}" not in section}
+    assert not missing

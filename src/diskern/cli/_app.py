@@ -95,7 +95,9 @@ def load(name: str) -> Any:
     for command in target.registered_commands:
         if command.callback is not None:
             command.callback = with_common_options(command.callback)
-    return get_command(target)
+    group = typer.Typer(add_completion=False)
+    group.add_typer(target, name=name)
+    return get_command(group).commands[name]  # type: ignore[attr-defined]
 
 
 def _import(target: str) -> Any:
