@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,11 @@ def test_series_are_chosen_by_number(tmp_path: Path) -> None:
     assert open_file(path, "1").data.shape == (40, 20)
     with pytest.raises(DiskernError, match="a number from 0 to 1"):
         open_file(path, "2")
+
+
+def test_compressed_stack_in_another_process(tmp_path: Path) -> None:
+    path, stack = tmp_path / "a.tif", frames(4, 24, 32)
+    tifffile.imwrite(path, stack, compression="zlib", photometric="minisblack")
+    data = open_file(path).data
+    data[1]  # opened here
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(data))[2], stack[2])  # noqa: S301

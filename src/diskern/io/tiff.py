@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +114,25 @@ def _grey(image: NDArray[Any], page: Any, stated: Stated) -> NDArray[Any]:
     return image
 
 
-@dataclass(frozen=True)
 class _Pages:
-    """Decodes one page of a compressed or scattered stack."""
+    """Decodes one page of a compressed or scattered stack; the page table is read once."""
 
-    path: Path
-    series: int
+    def __init__(self, path: Path, series: int) -> None:
+        self.path, self.series = path, series
+        self._pages: Any = None
 
     def __call__(self, index: int) -> NDArray[Any]:
-        import tifffile
+        if self._pages is None:
+            import tifffile
 
-        with tifffile.TiffFile(self.path) as tiff:
-            return np.asarray(tiff.series[self.series].pages[index].asarray())
+            tiff = tifffile.TiffFile(self.path)
+            weakref.finalize(self, tiff.close)
+            tiff.filehandle.set_lock(True)  # several threads may ask
+            self._pages = tiff.series[self.series].pages
+        return np.asarray(self._pages[index].asarray())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pages": None}
 
 
 def _stated(tiff: Any, page: Any) -> Stated:
