@@ -147,12 +147,20 @@ def test_sub_verbs_from_their_own_files_join_the_group(monkeypatch, capsys):
     assert "scan" in out
 
 
-def test_a_closed_pipe_is_quiet():
-    code = "import sys; from diskern.cli import main; main(['--help'])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+@pytest.mark.parametrize("lines", [1, 100000])
+def test_a_closed_pipe_is_quiet(lines):
+    code = (
+        "import sys, typer\n"
+        "from diskern.cli import _app\n"
+        f"def talk() -> None: typer.echo('line\\n' * {lines})\n"
+        "_app._import = lambda target: talk\n"
+        "sys.stdin.read()\n"
+        "raise SystemExit(_app.run(['info']))\n"
     )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe)
     process.stdout.close()
+    process.stdin.close()
     assert process.stderr.read() == b""
-    process.wait()
     process.stderr.close()
+    assert process.wait() == 1

@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -197,11 +198,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     try:
         code = _application().main(args=arguments, prog_name="diskern", standalone_mode=False)
+        sys.stdout.flush()
     except DiskernError as error:
         return _failed(str(error))
     except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
+        # The reader has gone (``| head``); nothing may be written at the interpreter's exit.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last door: a user never meets a traceback
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
