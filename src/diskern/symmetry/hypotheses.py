@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from math import gcd, log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diskern.crystal.spacegroups import DiffractionSymbol, diffraction_symbols
-from diskern.symmetry.hypotheses_zones import Row, Zones, projections, stabiliser, zones
+from diskern.symmetry.hypotheses_nets import identifications, inverse_unimodular, symmetries
+from diskern.symmetry.hypotheses_zones import (
+    Projection,
+    Row,
+    Sublattice,
+    Zones,
+    projections,
+    stabiliser,
+    zones,
+)
 from diskern.symmetry.likelihood_metric import Cell, cell_of
 
 Ints = NDArray[np.int64]
@@ -29,12 +38,20 @@ LARGEST = {"-1": 1, "2/m": 3, "m-3": 5, "m-3m": 5}
 ZONE_POWER = 3.0
 """A zone's prior falls with the cube of the length of [uvw] in a cell of equal axes."""
 
+PSEUDO_TRANSLATION = 0.01
+"""Probability that every second node of a zone is too weak to be seen, for no symmetry's sake."""
+PSEUDO_LARGEST = 2
+"""Largest zone index for which that is considered."""
+
 BLOCKS = (
     *(("-1", "P"), ("2/m", "P"), ("mmm", "P"), ("4/m", "P"), ("4/mmm", "P")),
     *(("-3", "P"), ("-3", "R"), ("-3m1", "P"), ("-3m1", "R"), ("-31m", "P")),
     *(("6/m", "P"), ("6/mmm", "P"), ("m-3", "P"), ("m-3m", "P")),
 )
 """Laue classes, the R lattices apart (their cells are shaped otherwise)."""
+
+Kind = tuple[tuple[Row, ...], bool]
+"""Thinned rows in net coordinates, and whether half the true net is unseen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +66,10 @@ class Block:
     log_prior : (N,) of the zone family, and of the in-plane orientations that look the same.
     group : (N,) index into ``groups``: how the Laue class turns the observed net.
     groups : (G, 2, 2) matrices each; node (m, n) is equivalent to (m, n) @ matrix.
-    prediction : (P, 2) net and row set of each distinct prediction.
+    prediction : (P, 3) net, row set and kind of each distinct prediction, nets ascending.
     rowsets : thinned rows in the observed basis.
-    member : (P, S) whether the symbol makes the prediction.
+    member : (kinds, S) whether the symbol makes predictions of that kind.
+    kind_log_prior : (kinds,) 0, or the log prior of a pseudo-translation.
     """
 
     laue_class: str
@@ -67,6 +85,7 @@ class Block:
     prediction: Ints
     rowsets: tuple[tuple[Row, ...], ...]
     member: Bools
+    kind_log_prior: Floats
 
     def __len__(self) -> int:
         return len(self.zone)
@@ -89,25 +108,17 @@ def block(laue_class: str, lattice: str = "P") -> Block:
     place = zones(laue_class, largest)
     cell = cell_of(laue_class, lattice)
     shown = [projections(s.representative, laue_class, largest) for s in symbols]
-    subs = [sorted({p[z].sublattice for p in shown}) for z in range(len(place))]
-    owner = np.array([z for z, kinds in enumerate(subs) for _ in kinds])
-    lattices = np.array([s for kinds in subs for s in kinds])
+    # A triclinic net of half the nodes is just another triclinic net.
+    coarse = 0 if laue_class == "-1" else PSEUDO_LARGEST
+    looks = [_looks([p[z] for p in shown], place.uvw[z], coarse) for z in range(len(place))]
+    owner = np.array([z for z, look in enumerate(looks) for _ in look])
+    lattices = np.array([s for look in looks for s in look])
     turns = _turns(laue_class, place, owner, lattices)
-    bases = np.einsum("pab,pbi->pai", lattices, place.basis[owner])
+    bases = lattices @ place.basis[owner]
     pair, transform, weight = identifications(bases, cell, turns)
-    groups, group = _groups(transform, turns, pair)
-    prior = _zone_log_prior(laue_class, place)[owner[pair]] + np.log(weight)
-    builder = _Predictions(len(symbols))
-    members: dict[tuple[int, tuple[tuple[int, int], ...]], dict[tuple[Row, ...], list[int]]] = {}
-    for s, projection in enumerate(shown):
-        for z, shadow in enumerate(projection):
-            at = members.setdefault((z, shadow.sublattice), {})
-            at.setdefault(shadow.rows, []).append(s)
-    starts = np.searchsorted(pair, np.arange(len(owner) + 1))
-    for p, (z, sub) in enumerate((z, s) for z, kinds in enumerate(subs) for s in kinds):
-        nets = slice(int(starts[p]), int(starts[p + 1]))
-        builder.add(nets, transform[nets], members[z, sub])
-    prediction, rowsets, member = builder.done()
+    groups, group = symmetries(transform, turns, pair)
+    kinds = [kind for look in looks for kind in look.values()]
+    prediction, rowsets, member, pseudo = _predictions(kinds, transform, pair, len(symbols))
     return Block(
         laue_class=laue_class,
         lattice=lattice,
@@ -115,13 +126,14 @@ def block(laue_class: str, lattice: str = "P") -> Block:
         zones=place,
         symbols=symbols,
         zone=owner[pair],
-        basis=np.einsum("nab,nbi->nai", transform, bases[pair]),
-        log_prior=prior,
+        basis=transform @ bases[pair],
+        log_prior=_zone_log_prior(laue_class, place)[owner[pair]] + np.log(weight),
         group=group,
         groups=groups,
         prediction=prediction,
         rowsets=rowsets,
         member=member,
+        kind_log_prior=np.where(pseudo, log(PSEUDO_TRANSLATION / 3), 0.0),
     )
 
 
@@ -139,161 +151,98 @@ def _zone_log_prior(laue_class: str, place: Zones) -> Floats:
     return np.asarray(np.log(weight / weight.sum()))
 
 
+def _looks(
+    shown: list[Projection], uvw: Ints, coarse: int
+) -> dict[Sublattice, dict[Kind, list[int]]]:
+    """The nets that symbols may show in one zone, and what each symbol thins in them."""
+    looks: dict[Sublattice, dict[Kind, list[int]]] = {}
+    for s, p in enumerate(shown):
+        looks.setdefault(p.sublattice, {}).setdefault((p.rows, False), []).append(s)
+    if np.abs(uvw).max() <= coarse:
+        for s, p in enumerate(shown):
+            for half, rows in _halved(p):
+                looks.setdefault(half, {}).setdefault((rows, True), []).append(s)
+    return looks
+
+
+@cache
+def _halved(p: Projection) -> tuple[tuple[Sublattice, tuple[Row, ...]], ...]:
+    """The three ways to see only every second node of a projection."""
+    (a, b), (_, d) = p.sublattice
+    result = []
+    for i, j, k in ((2, 0, 1), (1, 0, 2), (1, 1, 2)):  # Hermite rows (i, j), (0, k)
+        coarse: Sublattice = ((i * a, (i * b + j * d) % (k * d)), (0, k * d))
+        # The second coordinate was reduced by whole steps of the second basis vector.
+        shift = (i * b + j * d) // (k * d)
+        rows = []
+        for m, n, period, guarded in p.rows:
+            x, y = m * k, n * i - m * j  # coordinates in (i, j), (0, k), times i·k = 2
+            step = 2 // gcd(2, gcd(x, y))
+            x, y = x * step // 2, y * step // 2
+            y += x * shift
+            if period // gcd(period, step) > 1:
+                key = (x, y) if (x, y) > (0, 0) else (-x, -y)
+                rows.append((*key, period // gcd(period, step), guarded // gcd(guarded, step)))
+        result.append((coarse, tuple(sorted(rows))))
+    return tuple(result)
+
+
 def _turns(laue_class: str, place: Zones, owner: Ints, lattices: Ints) -> list[Ints]:
-    """The stabiliser of each zone, acting on coordinates of each of its sublattices."""
+    """The stabiliser of each zone, acting on coordinates of each of its sublattices.
+
+    A turn that does not map a sublattice onto itself is no symmetry of it.
+    """
     turns = []
     for z, lattice in zip(owner, lattices, strict=True):
         u, v, w = place.uvw[z].tolist()
         whole = stabiliser(laue_class, (u, v, w))
         turned = lattice @ whole @ np.linalg.inv(lattice)
-        turns.append(np.rint(turned).astype(np.int64))
+        exact = np.abs(turned - np.rint(turned)).max((1, 2)) < 1e-6
+        turns.append(np.rint(turned[exact]).astype(np.int64))
     return turns
 
 
-# --- which bases of a net can be the reduced one ------------------------------------------
-_UNIMODULAR = [
-    ((a, b), (c, d))
-    for a, b, c, d in product((-1, 0, 1), repeat=4)
-    # (a, b) and (-a, -b) are the same by Friedel's law; one of each pair is enough.
-    if a * d - b * c in (-1, 1) and (a, b) > (0, 0)
-]
-_SLACK_LENGTH = 1.06
-_SLACK_COSINE = 0.53
-
-
-def identifications(bases: Ints, cell: Cell, turns: list[Ints]) -> tuple[Ints, Ints, Floats]:
-    """All reduced bases that nets can have for some cell of the prior.
-
-    Parameters
-    ----------
-    bases : (B, 2, 3) hkl of a basis of each net.
-    turns : for each net its (G, 2, 2) symmetry; identifications it relates count once.
-
-    Returns
-    -------
-    (N,) index of the net, sorted; (N, 2, 2) the observed basis in terms of the net's;
-    (N,) how many equivalent identifications it stands for.
-    """
-    wide = bases.astype(np.float64)
-    gram = wide[:, None] @ cell.samples() @ wide[:, None].swapaxes(-1, -2)
-    codes = [np.zeros(0, dtype=np.int64)]
-    change, g0, g1, g01 = _reduce(gram)
-    number = np.arange(len(bases))[:, None]
-    for (a, b), (c, d) in _UNIMODULAR:
-        length0 = a * a * g0 + 2 * a * b * g01 + b * b * g1
-        length1 = c * c * g0 + 2 * c * d * g01 + d * d * g1
-        dot = a * c * g0 + (a * d + b * c) * g01 + b * d * g1
-        keep = (length0 <= length1 * _SLACK_LENGTH**2) & (
-            dot**2 <= _SLACK_COSINE**2 * length0 * length1
-        )
-        option = np.array([[a, b], [c, d]]) @ change[keep]
-        pair = np.broadcast_to(number, keep.shape)[keep]
-        codes.append(np.unique(pair * _RADIX**4 + _code(option.reshape(-1, 4))))
-    code = np.unique(np.concatenate(codes))
-    pair, transform = code // _RADIX**4, _decode(code % _RADIX**4)
-    starts = np.searchsorted(pair, np.arange(len(bases) + 1))
-    weight = np.array([len(turn) for turn in turns], dtype=np.float64)
-    for i, turn in enumerate(turns):
-        nets = slice(starts[i], starts[i + 1])
-        images = _code((transform[nets, None] @ turn).reshape(-1, len(turn), 4))
-        code[nets] = i * _RADIX**4 + images.min(1)
-    code = np.unique(code)
-    pair = code // _RADIX**4
-    return pair, _decode(code % _RADIX**4), weight[pair]
-
-
-_RADIX = 129
-
-
-def _code(matrices: Ints) -> Ints:
-    """One integer for each (…, 4) matrix of small entries."""
-    powers = np.array([_RADIX**3, _RADIX**2, _RADIX, 1])
-    return np.asarray((matrices + _RADIX // 2) @ powers)
-
-
-def _decode(code: Ints) -> Ints:
-    digits = [code // _RADIX**i % _RADIX - _RADIX // 2 for i in (3, 2, 1, 0)]
-    return np.stack(digits, -1).reshape(-1, 2, 2)
-
-
-def _reduce(gram: Floats) -> tuple[Ints, Floats, Floats, Floats]:
-    """Lagrange–Gauss reduction of (…, 2, 2) Gram matrices.
-
-    Returns the unimodular change of basis and the reduced a·a, b·b, a·b.
-    """
-    change = np.broadcast_to(np.eye(2, dtype=np.int64), gram.shape).copy()
-    g0, g1, g01 = gram[..., 0, 0].copy(), gram[..., 1, 1].copy(), gram[..., 0, 1].copy()
-    for _ in range(30):
-        swap = g0 > g1 * (1 + 1e-9)
-        change[swap] = change[swap][:, ::-1]
-        g0, g1 = np.where(swap, g1, g0), np.where(swap, g0, g1)
-        step = np.rint(g01 / g0 * (1 - 1e-9)).astype(np.int64)
-        if not (swap.any() or step.any()):
-            break
-        change[..., 1, :] -= step[..., None] * change[..., 0, :]
-        g1 = g1 + step**2 * g0 - 2 * step * g01
-        g01 = g01 - step * g0
-    return change, g0, g1, g01
-
-
-def inverse_unimodular(matrices: Ints) -> Ints:
-    """Inverse of (…, 2, 2) integer matrices of determinant ±1."""
-    a, b, c, d = (matrices[..., i, j] for i in (0, 1) for j in (0, 1))
-    adjugate = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
-    return np.asarray(adjugate * (a * d - b * c)[..., None, None])
-
-
-def _groups(transform: Ints, turns: list[Ints], pair: Ints) -> tuple[tuple[Ints, ...], Ints]:
-    """The symmetry of each net in its observed basis, each distinct group once."""
-    known: dict[bytes, int] = {}
-    groups: list[Ints] = []
-    label = np.zeros(len(transform), dtype=np.int64)
+def _predictions(
+    kinds: list[dict[Kind, list[int]]], transform: Ints, pair: Ints, symbols: int
+) -> tuple[Ints, tuple[tuple[Row, ...], ...], Bools, Bools]:
+    """All (net, row set, kind), the row sets, and the symbols and pseudo flag of each kind."""
+    rowsets: dict[tuple[Row, ...], int] = {(): 0}
     back = inverse_unimodular(transform)
-    for n, p in enumerate(pair):
-        turned = (transform[n] @ turns[p] @ back[n]).reshape(-1, 4)
-        turned = turned[np.argsort(_code(turned))]
-        key = turned.tobytes()
-        if key not in known:
-            known[key] = len(groups)
-            groups.append(turned.reshape(-1, 2, 2))
-        label[n] = known[key]
-    return tuple(groups), label
+    starts = np.searchsorted(pair, np.arange(len(kinds) + 1)).tolist()
+    blocks_: list[Ints] = []
+    member: list[Bools] = []
+    pseudo: list[bool] = []
+    for p, table in enumerate(kinds):
+        start, stop = starts[p], starts[p + 1]
+        moved: dict[tuple[Row, ...], Ints] = {}
+        for (rows, half), who in table.items():
+            if rows not in moved:
+                moved[rows] = _moved(rows, back[start:stop], rowsets)
+            one = np.empty((stop - start, 3), dtype=np.int64)
+            one[:, 0] = np.arange(start, stop)
+            one[:, 1] = moved[rows]
+            one[:, 2] = len(member)
+            blocks_.append(one)
+            flags = np.zeros(symbols, dtype=bool)
+            flags[who] = True
+            member.append(flags)
+            pseudo.append(half)
+    prediction = np.concatenate(blocks_)
+    prediction = prediction[np.argsort(prediction[:, 0], kind="stable")]
+    return prediction, tuple(rowsets), np.array(member), np.array(pseudo)
 
 
-class _Predictions:
-    """Collects distinct (net, row set) pairs and which symbols make them."""
-
-    def __init__(self, symbols: int) -> None:
-        self._symbols = symbols
-        self._rowsets: dict[tuple[Row, ...], int] = {}
-        self._net: list[Ints] = []
-        self._rows: list[Ints] = []
-        self._member: list[Bools] = []
-
-    def add(self, nets: slice, transform: Ints, kinds: dict[tuple[Row, ...], list[int]]) -> None:
-        """One sublattice of one zone: its nets, and its row sets with their symbols."""
-        back = inverse_unimodular(transform)
-        number = np.arange(nets.start, nets.stop)
-        for rows, symbols in kinds.items():
-            member = np.zeros(self._symbols, dtype=bool)
-            member[symbols] = True
-            self._net.append(number)
-            self._member.append(np.broadcast_to(member, (len(number), self._symbols)))
-            self._rows.append(self._moved(rows, back))
-
-    def _moved(self, rows: tuple[Row, ...], back: Ints) -> Ints:
-        if not rows:
-            return np.full(len(back), self._rowsets.setdefault((), len(self._rowsets)))
-        table = np.array(rows)
-        moved = table[:, :2] @ back
-        flip = (moved[..., 0] < 0) | ((moved[..., 0] == 0) & (moved[..., 1] < 0))
-        moved = np.where(flip[..., None], -moved, moved)
-        full = np.concatenate([moved, np.broadcast_to(table[:, 2:], moved.shape)], -1)
-        sets = (tuple(sorted(map(tuple, one))) for one in full.tolist())
-        return np.array([self._rowsets.setdefault(s, len(self._rowsets)) for s in sets])
-
-    def done(self) -> tuple[Ints, tuple[tuple[Row, ...], ...], Bools]:
-        """The (P, 2) table, the row sets by number, and the (P, S) membership."""
-        prediction = np.c_[np.concatenate(self._net), np.concatenate(self._rows)]
-        order = np.argsort(prediction[:, 0], kind="stable")
-        return prediction[order], tuple(self._rowsets), np.concatenate(self._member)[order]
+def _moved(rows: tuple[Row, ...], back: Ints, rowsets: dict[tuple[Row, ...], int]) -> Ints:
+    """(N,) numbers of the row sets that the rows become in each observed basis."""
+    if not rows:
+        return np.zeros(len(back), dtype=np.int64)
+    table = np.array(rows)
+    moved = table[:, :2] @ back
+    flip = (moved[..., 0] < 0) | ((moved[..., 0] == 0) & (moved[..., 1] < 0))
+    moved = np.where(flip[..., None], -moved, moved)
+    tails = [(p, g) for _, _, p, g in rows]
+    numbers = []
+    for one in moved.tolist():
+        key = tuple(sorted((m, n, p, g) for (m, n), (p, g) in zip(one, tails, strict=True)))
+        numbers.append(rowsets.setdefault(key, len(rowsets)))
+    return np.array(numbers)

@@ -21,6 +21,9 @@ from diskern.crystal.spacegroups import DENOMINATOR, laue_operations, operations
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+Sublattice = tuple[tuple[int, int], tuple[int, int]]
+"""Hermite basis ((i, j), (0, k)) of a sublattice, 0 ≤ j < k."""
+
 Row = tuple[int, int, int, int]
 """Row direction (two net coordinates, primitive), its period, and the period that is protected.
 
@@ -59,7 +62,7 @@ class Projection:
     rows : thinned rows in coordinates of that net.
     """
 
-    sublattice: tuple[tuple[int, int], tuple[int, int]]
+    sublattice: Sublattice
     rows: tuple[Row, ...]
 
 
@@ -137,22 +140,24 @@ def _in_plane(vectors: Ints, basis: Ints) -> Ints:
 @cache
 def projections(number: int, laue_class: str, largest: int) -> tuple[Projection, ...]:
     """The `Projection` of a space group's absences in every zone of `zones`."""
-    rotations, shifts = operations(number)
+    every, shifts = operations(number)
+    rotations, kind = np.unique(every.reshape(-1, 9), axis=0, return_inverse=True)
+    rotations, kind = rotations.reshape(-1, 3, 3), kind.reshape(-1)
     place = zones(laue_class, largest)
-    moved = np.einsum("zai,nij->znaj", place.basis, rotations) - place.basis[:, None]
-    phase = np.einsum("zai,ni->zna", place.basis, shifts) % DENOMINATOR
-    whole = ~moved.any((2, 3))
-    direct = np.einsum("nij,zj->zni", rotations, place.uvw)
+    moved = place.basis[:, None] @ rotations - place.basis[:, None]
+    whole = np.asarray(~moved.any((2, 3)))[:, kind]
+    direct = (rotations @ place.uvw[:, None, :, None])[..., 0]
     own = (direct == place.uvw[:, None]).all(-1) | (direct == -place.uvw[:, None]).all(-1)
     direction, single = _kept_direction(moved)
-    row_phase = (direction * phase).sum(-1) % DENOMINATOR
+    phase = (place.basis @ shifts.T).swapaxes(1, 2) % DENOMINATOR
     # Only operations that shift the phase along their row matter.
-    use = single & (row_phase != 0)
+    row_phase = (direction[:, kind] * phase).sum(-1) % DENOMINATOR
+    use = single[:, kind] & (row_phase != 0)
+    table = np.concatenate([direction[:, kind], row_phase[..., None], own[:, kind, None]], -1)
     result = []
     for z in range(len(place)):
         sub = _sublattice(_set(phase[z, whole[z]]))
-        kept = np.c_[direction[z, use[z]], row_phase[z, use[z]], own[z, use[z]]]
-        result.append(Projection(sub, _rows(sub, _set(kept))))
+        result.append(Projection(sub, _rows(sub, _set(table[z, use[z]]))))
     return tuple(result)
 
 
@@ -167,12 +172,13 @@ def _kept_direction(moved: Ints) -> tuple[Ints, NDArray[np.bool_]]:
     direction = np.stack([pair[..., 1], -pair[..., 0]], -1)
     divisor = np.maximum(np.gcd(direction[..., 0], direction[..., 1]), 1)
     direction = direction // divisor[..., None]
-    kept = ~np.einsum("zna,znaj->znj", direction, moved).any(-1) & moved.any((2, 3))
+    image = direction[..., :1] * moved[..., 0, :] + direction[..., 1:] * moved[..., 1, :]
+    kept = np.asarray(~image.any(-1) & moved.any((2, 3)))
     return direction, kept
 
 
 @cache
-def _sublattice(phases: frozenset[tuple[int, ...]]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sublattice(phases: frozenset[tuple[int, ...]]) -> Sublattice:
     """Hermite basis of the nodes c with c·phase ≡ 0 for all phases (units 1/24)."""
     phase = np.array(sorted(phases))
     grid = np.arange(DENOMINATOR + 1)
@@ -186,9 +192,7 @@ def _sublattice(phases: frozenset[tuple[int, ...]]) -> tuple[tuple[int, int], tu
 
 
 @cache
-def _rows(
-    sub: tuple[tuple[int, int], tuple[int, int]], kept: frozenset[tuple[int, ...]]
-) -> tuple[Row, ...]:
+def _rows(sub: Sublattice, kept: frozenset[tuple[int, ...]]) -> tuple[Row, ...]:
     """Rows of the sublattice from (direction, phase per step, keeps the zone) of operations."""
     (a, b), (_, d) = sub
     found: dict[tuple[int, int], list[int]] = {}

@@ -68,8 +68,10 @@ def darkened(rows: tuple[Row, ...], indices: Ints) -> Bools:
 
 def rows_of(block: Block, net: int, symbol: int) -> tuple[Row, ...]:
     """The thinned rows that a symbol of the block predicts for one of its nets."""
-    place = np.flatnonzero((block.prediction[:, 0] == net) & block.member[:, symbol])
-    return block.rowsets[int(block.prediction[place[0], 1])]
+    for row in block.prediction[block.prediction[:, 0] == net].tolist():
+        if block.member[row[2], symbol]:
+            return block.rowsets[row[1]]
+    return ()
 
 
 def ambiguity_set(
@@ -133,13 +135,14 @@ def _alike(
                 turned[group] = bool((nodes.orbits(block.groups[group]) == label).all())
             if not turned[group]:
                 continue
-        for p in np.flatnonzero(block.prediction[:, 0] == net):
-            rowset = int(block.prediction[p, 1])
+        for _, rowset, kind in block.prediction[block.prediction[:, 0] == net].tolist():
+            if block.kind_log_prior[kind] < 0:
+                continue
             if rowset not in known:
                 states = darkened(block.rowsets[rowset], nodes.indices)
                 known[rowset] = bool((states == dark).all())
             if known[rowset]:
-                table[row] |= block.member[p]
+                table[row] |= block.member[kind]
     return np.asarray(table[place.reshape(-1)])
 
 

@@ -94,7 +94,9 @@ def combine(
         first.fit.misfit,
     )
     for i in range(1, len(singles)):
-        if block.laue_class == "-1":
+        if not len(joint.nets):
+            joint = _nothing(joint, i)
+        elif block.laue_class == "-1":
             joint = _independent(joint, singles[i], [r for r in relations if r.second == i])
         else:
             joint = _extended(joint, singles[i], i, shape, covariance, scale, relations)
@@ -140,6 +142,8 @@ def _extended(
     nodes = joint.nodes[a] + other.nodes[b]
     alive = np.isfinite(nodes.max(1, initial=-np.inf))
     a, b, nodes = a[alive], b[alive], nodes[alive]
+    if not len(a):
+        return _nothing(joint, i)
     nets = np.c_[joint.nets[a], other.net[b]]
     start = _middle(joint, other, a, b)
     here = slice(0, i + 1)
@@ -158,6 +162,14 @@ def _extended(
         fit.phi[keep],
         fit.misfit[keep],
     )
+
+
+def _nothing(joint: Combination, i: int) -> Combination:
+    """No symbol of the block has nets for all the patterns."""
+    f, s = joint.phi.shape[1], len(joint.block.symbols)
+    none = np.zeros(0)
+    nets = np.zeros((0, i + 1), dtype=np.int64)
+    return Combination(joint.block, nets, none, np.zeros((0, s)), np.zeros((0, f)), none)
 
 
 def _strongest(score: Floats, depth: float = 30.0) -> Ints:

@@ -97,14 +97,15 @@ def _node_table(block: Block, nodes: NodeLikelihood, net: Ints) -> Floats:
     local = np.full(len(block), -1)
     local[net] = np.arange(len(net))
     chosen = np.flatnonzero(local[block.prediction[:, 0]] >= 0)
-    of_net, rowset = block.prediction[chosen].T
+    of_net, rowset, kind = block.prediction[chosen].T
     group = block.group[of_net]
-    kinds, which = np.unique(group * len(block.rowsets) + rowset, return_inverse=True)
-    value = np.empty(len(kinds))
-    for i, kind in enumerate(kinds.tolist()):
-        g, r = divmod(kind, len(block.rowsets))
+    looks, which = np.unique(group * len(block.rowsets) + rowset, return_inverse=True)
+    value = np.empty(len(looks))
+    for i, look in enumerate(looks.tolist()):
+        g, r = divmod(look, len(block.rowsets))
         value[i] = nodes.classes(block.groups[g]).rows(block.rowsets[r])
     table = np.full((len(net), len(block.symbols)), -np.inf)
-    entry, symbol = np.nonzero(block.member[chosen])
-    table[local[of_net[entry]], symbol] = value[which.reshape(-1)[entry]]
+    entry, symbol = np.nonzero(block.member[kind])
+    total = value[which.reshape(-1)] + block.kind_log_prior[kind]
+    table[local[of_net[entry]], symbol] = total[entry]
     return table
