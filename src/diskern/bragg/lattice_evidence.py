@@ -87,7 +87,7 @@ def visible_nodes(net: Nets, sight: Sight) -> Ints:
         near = max(9 * blur, (0.5 * sight.width) ** 2)
         gap = ((place[:, None] - sight.taken[None]) ** 2).sum(axis=2).min(axis=1)
         seen &= gap > near
-    return index[seen]
+    return np.asarray(index[seen])
 
 
 def in_sublattice(index: Ints, forms: Ints) -> Bools:

@@ -16,7 +16,7 @@ from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.lattice_evidence import Verdict, at_beam, claimed
 from diskern.bragg.lattice_nets import Nets, grow, match
 from diskern.bragg.lattice_reduce import reduction, transform_covariance
-from diskern.bragg.lattice_search import search
+from diskern.bragg.lattice_search import coarser, search
 from diskern.bragg.lattice_sight import Sight, look
 from diskern.bragg.spots import Spots
 from diskern.errors import DiskernError
@@ -28,9 +28,8 @@ Bools = NDArray[np.bool_]
 
 _CONVINCING = 4.0  # ln odds over chance (55 : 1) below which no lattice is reported
 _ANOTHER = 8.0  # ln odds that a further lattice must reach: few patterns have one
-_STARTS = 3  # first lattices from which explanations by several are begun
 _WELL_LIT = 0.7  # a lattice that shows more of its nodes is no finer net over two coarser ones
-_POLISH = 12
+_POLISH = 6
 _CONFLICT = 4.0  # squared standardised distance by which a spot must favour another lattice
 
 
@@ -91,25 +90,28 @@ def _check(shape: tuple[int, int], flaws: NDArray[np.uint16] | None, most: int) 
 
 def _explain(sight: Sight, most: int) -> list[Verdict]:
     """The chain of lattices, each for the spots that the ones before leave, of most evidence."""
-    best: list[Verdict] = []
-    for first in search(sight)[:_STARTS]:
-        if first.evidence < _CONVINCING:
-            break
-        chain = [first]
-        rest = sight
-        while len(chain) < most:
-            rest = _remaining(rest, chain[-1])
-            if len(rest) < 3:
-                break
-            further = search(rest)
-            if not further or further[0].evidence < _ANOTHER:
-                break
-            chain.append(further[0])
-        if _total(chain) > _total(best):
-            best = chain
-        if len(chain) == 1 and len(first.members) > _WELL_LIT * first.nodes:
-            break
+    found = search(sight, _CONVINCING)
+    if not found or found[0].evidence < _CONVINCING:
+        return []
+    best = _chain(found[0], sight, most)
+    first = best[0]
+    if most > 1 and (len(best) > 1 or len(first.members) < _WELL_LIT * first.nodes):
+        for other in [*found[1:2], *coarser(first, sight, 2)]:
+            if other.evidence > _CONVINCING:
+                best = max(best, _chain(other, sight, most), key=_total)
     return best
+
+
+def _chain(first: Verdict, sight: Sight, most: int) -> list[Verdict]:
+    """One lattice, then others for what it leaves, as long as they convince."""
+    chain = [first]
+    while len(chain) < most:
+        sight = _remaining(sight, chain[-1])
+        further = search(sight, _ANOTHER) if len(sight) > 2 else []
+        if not further or further[0].evidence < _ANOTHER:
+            break
+        chain.append(further[0])
+    return chain
 
 
 def _total(chain: list[Verdict]) -> float:
@@ -181,7 +183,11 @@ def _least_squares(net: Nets, sight: Sight) -> tuple[Floats, Floats, Floats]:
     design, member, offset = found.design[0], found.member[0], found.offset[0]
     rank = int(net.rank[0])
     variance = np.concatenate([np.full((1, 2), sight.centre_variance), sight.variance])
-    weight = member[:, None] / (variance + net.excess[0])
+    held = member[1:]
+    freedom = max(2 * held.sum() - 2 * rank - 2, 1.0)
+    scatter = (held * found.squared[0, 1:]).sum() / freedom
+    excess = max(scatter - (held * sight.isotropic).sum() / max(held.sum(), 1e-9), 0.0)
+    weight = member[:, None] / (variance + excess)
     origin, basis = net.origin[0].copy(), net.basis[0].copy()
     covariance = np.zeros((3, 2, 3, 2))
     free = design[:, : rank + 1]

@@ -63,7 +63,13 @@ class Nets:
     @property
     def spacing(self) -> Floats:
         """(B,) length of the shorter basis vector in px."""
-        return np.asarray(np.linalg.norm(self.basis, axis=2).min(axis=1))
+        return np.asarray(np.sqrt(np.einsum("bij,bij->bi", self.basis, self.basis).min(axis=1)))
+
+    @property
+    def area(self) -> Floats:
+        """(B,) area of the cell in px²."""
+        b = self.basis
+        return np.abs(b[:, 0, 0] * b[:, 1, 1] - b[:, 0, 1] * b[:, 1, 0])
 
 
 def start(origin: Floats, basis: Floats, rank: NDArray[np.int64], doubt: float) -> Nets:
@@ -92,9 +98,8 @@ def rows(vectors: Floats) -> Floats:
 
 def cell_area(nets: Nets, sight: Sight) -> Floats:
     """(B,) px² of the region per node; for a row, the region shared among its few nodes."""
-    area = np.abs(np.linalg.det(nets.basis))
-    row = np.sqrt(sight.region.area) * np.linalg.norm(nets.basis[:, 0], axis=1)
-    return np.asarray(np.where(nets.rank == 2, area, row))
+    row = np.sqrt(sight.region.area) * np.hypot(nets.basis[:, 0, 0], nets.basis[:, 0, 1])
+    return np.where(nets.rank == 2, nets.area, row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +208,8 @@ def occupancy_evidence(lit: Floats | float, nodes: Floats | float) -> Floats:
 
 def parameter_evidence(nets: Nets, sight: Sight, found: Match, lit: Floats) -> Floats:
     """(B,) ln of the Occam factor: prior density of the lattice × volume of its posterior."""
-    area = np.abs(np.linalg.det(nets.basis))
-    length = np.linalg.norm(nets.basis[:, 0], axis=1)
+    area = nets.area
+    length = np.hypot(nets.basis[:, 0, 0], nets.basis[:, 0, 1])
     plane = nets.rank == 2
     prior = np.where(plane, -np.log(_VOLUME[2] * area**2), -np.log(_VOLUME[1] * length**2))
     spread = np.where(

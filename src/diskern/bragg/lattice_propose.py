@@ -14,8 +14,9 @@ Floats = NDArray[np.float64]
 
 _STRONGEST = 120  # spots whose differences are formed
 _VECTORS = 26  # difference vectors that are combined to bases
-_FIRST_LOOK = 60  # spots that trials are first grown on
-_KEPT = 24
+_FIRST_LOOK = 40  # spots that trials are first grown on
+_KEPT = 20
+_FEW = 8  # up to so many spots, differences that occur once are tried too
 
 
 def doubt_of(sight: Sight) -> float:
@@ -38,18 +39,18 @@ def difference_vectors(sight: Sight, count: int = _VECTORS) -> Floats:
     vector[flip] *= -1
     length = np.linalg.norm(vector, axis=1)
     reach = np.quantile(length, min(1.0, 40 * count / len(length)))
-    use = (length > sight.width) & (length <= max(reach, 2.5 * sight.spacing))
+    doubt = doubt_of(sight)
+    use = (length > max(sight.width, 2 * doubt)) & (length <= max(reach, 2.5 * sight.spacing))
     vector, length = vector[use], length[use]
     if not len(vector):
-        return vector
-    doubt = doubt_of(sight)
+        return np.zeros((0, 2))
     order = np.argsort(length, kind="stable")[:4000]
     vector = vector[order]
     both = np.concatenate([vector, -vector])  # a cluster may straddle the ± boundary
     pairs = cKDTree(both).query_pairs(1.5 * doubt, output_type="ndarray")
     pairs = pairs[pairs[:, 0] < len(vector)]
-    votes = np.ones(len(vector))
-    total = vector.copy()
+    votes: Floats = np.ones(len(vector))
+    total: Floats = vector.copy()
     for own, other in ((pairs[:, 0], pairs[:, 1]), (pairs[:, 1], pairs[:, 0])):
         keep = own < len(vector)
         votes += np.bincount(own[keep], minlength=len(vector))
@@ -57,6 +58,9 @@ def difference_vectors(sight: Sight, count: int = _VECTORS) -> Floats:
             total[:, axis] += np.bincount(
                 own[keep], weights=both[other[keep], axis], minlength=len(vector)
             )
+    repeated = votes > 1.5
+    if len(sight) > _FEW and repeated.any():
+        total, votes = total[repeated], votes[repeated]
     return _distinct(total / votes[:, None], votes, doubt, count)
 
 
@@ -74,7 +78,7 @@ def _distinct(mean: Floats, votes: Floats, doubt: float, count: int) -> Floats:
             break
         away = np.minimum(((mean - mean[i]) ** 2).sum(1), ((mean + mean[i]) ** 2).sum(1))
         open_ &= away > (1.5 * doubt) ** 2
-    return mean[chosen]
+    return np.asarray(mean[chosen])
 
 
 def bases(vectors: Floats, smallest: float, doubt: float) -> Floats:
@@ -85,7 +89,7 @@ def bases(vectors: Floats, smallest: float, doubt: float) -> Floats:
     pair = reduced(pair[sine > 0.1])
     pair = pair[np.linalg.norm(pair[:, 0], axis=1) > smallest]
     _, keep = np.unique(np.rint(pair.reshape(-1, 4) / doubt), axis=0, return_index=True)
-    return pair[np.sort(keep)]
+    return np.asarray(pair[np.sort(keep)])
 
 
 def propose(sight: Sight) -> Nets:

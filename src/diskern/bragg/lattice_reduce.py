@@ -64,7 +64,8 @@ def reduction(basis: ArrayLike) -> Ints:
     leftward = (flat[:, 0, 1] < 0) | ((flat[:, 0, 1] == 0) & (flat[:, 0, 0] < 0))
     sign = np.stack([np.where(leftward, -1.0, 1.0), np.ones(len(flat))], axis=1)
     sign[:, 1] = np.where(handedness(flat * sign[..., None]) < 0, -1.0, 1.0)
-    return np.rint(transform * sign[..., None]).astype(np.int64).reshape(given.shape)
+    whole = np.rint(transform * sign[..., None]).astype(np.int64)
+    return np.asarray(whole.reshape(given.shape))
 
 
 def reduced(basis: ArrayLike) -> Floats:

@@ -20,11 +20,12 @@ _FORMS = np.concatenate([sublattices(index) for index in (2, 3, 4)]).astype(np.f
 _HOPELESS = 12.0  # quick evidence this far below the best is not worth the exact count of nodes
 
 
-def search(sight: Sight) -> list[Verdict]:
-    """Distinct trial lattices and rows, judged, best first."""
+def search(sight: Sight, least: float) -> list[Verdict]:
+    """Distinct trial lattices and rows, judged, best first; nothing where none has a chance to
+    reach the ``least`` ln evidence asked for."""
     if len(sight) < 2:
         return []
-    verdicts = _judged(propose(sight), sight, [])
+    verdicts = _judged(propose(sight), sight, [], least)
     varied: list[Verdict] = []
     for _ in range(_ROUNDS):
         fresh = [v for v in verdicts[:_VARIED] if v not in varied]
@@ -32,19 +33,19 @@ def search(sight: Sight) -> list[Verdict]:
             break
         varied += fresh
         verdicts = sorted(
-            verdicts + _judged(variants(fresh, sight), sight, verdicts),
+            verdicts + _judged(variants(fresh, sight), sight, verdicts, least),
             key=lambda v: -v.evidence,
         )
     return verdicts
 
 
-def _judged(nets: Nets, sight: Sight, known: list[Verdict]) -> list[Verdict]:
+def _judged(nets: Nets, sight: Sight, known: list[Verdict], least: float) -> list[Verdict]:
     """Exact verdicts of the most promising trials that are not known yet, best first."""
     if not len(nets):
         return []
     quick = quick_evidence(nets, sight)
     nets, quick = nets[np.argsort(-quick, kind="stable")], np.sort(quick)[::-1]
-    least = max([quick[0], *(v.evidence for v in known)]) - _HOPELESS
+    least = max([least, quick[0], *(v.evidence for v in known)]) - _HOPELESS
     out: list[Verdict] = []
     for i in range(len(nets)):
         if len(out) == _FINALISTS or quick[i] < least:
@@ -100,6 +101,18 @@ def _changed(net: Nets, change: Floats) -> Nets:
     )
 
 
+def coarser(verdict: Verdict, sight: Sight, count: int) -> list[Verdict]:
+    """The sublattices of index 2 to 4 that hold most evidence of their own.
+
+    Two twins share nodes with one finer net over both; this is where such a pair starts.
+    """
+    net = at_beam(verdict.net, sight)
+    forms = _FORMS if net.rank[0] == 2 else _FORMS[_FORMS[:, 1, 1] == 1]
+    nets = grow(_changed(net, forms), sight, 3)
+    order = np.argsort(-quick_evidence(nets, sight), kind="stable")[:count]
+    return [judge(nets[i : i + 1], sight) for i in order]
+
+
 def _worthwhile(verdict: Verdict, spare: Floats) -> Floats:
     """(T, 2, 2) transforms to the sublattices that most members lie on, and to the
     superlattices that unclaimed spots lie on."""
@@ -108,7 +121,7 @@ def _worthwhile(verdict: Verdict, spare: Floats) -> Floats:
     kept = (np.abs(on - np.rint(on)) < 0.01).all(axis=2).mean(axis=1) > 0.7
     finer = np.linalg.inv(forms.transpose(0, 2, 1))
     if not len(spare):
-        return forms[kept]
+        return np.asarray(forms[kept])
     basis = finer @ verdict.net.basis[0]
     fraction = spare @ np.linalg.inv(basis)
     miss = np.linalg.norm((fraction - np.rint(fraction)) @ basis, axis=2)

@@ -1,8 +1,9 @@
-"""What the lattice fit looks at: points with variances, and where on the detector nodes can show."""
+"""What the lattice fit looks at: points with variances, and where nodes could show."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,16 @@ Bools = NDArray[np.bool_]
 _HIDDEN = int(Flaw.MISSING | Flaw.BEAM_STOP | Flaw.OVERLAY | Flaw.BLOOMING)
 _GRID = 128  # cells along the longer side of the region's raster
 _FINEST = 0.02  # px; nobody centres a spot on a detector better than this
-_REACH = 1.5  # a node is expected to show within this many typical spacings of a seen spot
+_REACH = 1.5  # spots less than two of these typical spacings apart belong to one lit part
+_MARGIN = 0.4  # how far beyond its outermost spots a lit part is thought to reach, in spacings
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The part of the detector where spots of this pattern show.
+    """The lit part of the detector: the spots, the gaps between them, and a narrow margin.
 
     Off a zone axis only a crescent of nodes is lit, and intensity fades outwards, so an unlit
-    node counts against a lattice only near spots that were seen.
+    node counts against a lattice only among spots that were seen (a morphological closing).
 
     Attributes
     ----------
@@ -37,22 +39,17 @@ class Region:
     mask: Bools
     cell: float
 
-    @property
+    @cached_property
     def area(self) -> float:
         """Area in px²."""
         return max(float(self.mask.sum()), 1.0) * self.cell**2
 
     def contains(self, points: Floats) -> Bools:
-        """(…,) whether (…, 2) positions in px lie in the region."""
+        """(K,) whether (K, 2) positions in px lie in the region."""
         index = np.floor((points + 0.5) / self.cell)
-        inside = ((index >= 0) & (index < self.mask.shape)).all(axis=-1)
-        row, col = (
-            np.where(inside[..., None], index, 0)
-            .astype(np.int64)
-            .transpose(-1, *range(index.ndim - 1))
-        )
-        out: Bools = inside & self.mask[row, col]
-        return out
+        inside = np.asarray(((index >= 0) & (index < np.array(self.mask.shape))).all(axis=1))
+        row, col = np.where(inside[:, None], index, 0).astype(np.int64).T
+        return np.asarray(inside & self.mask[row, col])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +79,7 @@ class Sight:
     def __len__(self) -> int:
         return len(self.position)
 
-    @property
+    @cached_property
     def isotropic(self) -> Floats:
         """(N,) variance of a coordinate, the mean of row and column."""
         return np.asarray(self.variance.mean(axis=1))
@@ -113,14 +110,14 @@ def look(
     middle = centre.as_array().astype(np.float64)
     known = bool(np.isfinite(middle).all())
     middle = middle if known else (np.array(shape, dtype=np.float64) - 1) / 2
-    doubt = centre.sigma if known and np.isfinite(centre.sigma) else diagonal / 4
+    doubt = float(centre.sigma) if known and np.isfinite(centre.sigma) else diagonal / 4
     doubt = float(np.clip(doubt, _FINEST, diagonal))
     spacing = _typical_spacing(np.concatenate([middle[None], position]))
     radius = spots.radius[index]
     radius = radius[np.isfinite(radius)]
     width = max(
         2.0 * float(np.median(radius)) if len(radius) else 0.0,
-        5 * float(np.median(sigma)) if len(sigma) else 0.0,
+        5.0 * float(np.median(sigma)) if len(sigma) else 0.0,
     )
     sight = Sight(
         position,
@@ -141,20 +138,25 @@ def _typical_spacing(points: Floats) -> float:
     if len(points) < 2:
         return 1.0
     near = min(3, len(points) - 1)
-    distance, _ = cKDTree(points).query(points, k=near + 1)
-    return max(float(np.median(distance[:, near])), 1e-3)
+    distance = np.asarray(cKDTree(points).query(points, k=[near + 1])[0])
+    return max(float(np.median(distance)), 1e-3)
 
 
 def _region(
     position: Floats, spacing: float, shape: tuple[int, int], flaws: NDArray[np.uint16] | None
 ) -> Region:
     cell = max(max(shape) / _GRID, 1.0)
-    size = tuple(int(np.ceil(side / cell)) for side in shape)
+    size = int(np.ceil(shape[0] / cell)), int(np.ceil(shape[1] / cell))
     empty = np.ones(size, dtype=bool)
     if len(position):
         row, col = np.clip((position / cell).astype(int), 0, np.array(size) - 1).T
         empty[row, col] = False
-        empty = ndimage.distance_transform_edt(empty) * cell > _REACH * spacing
+        pad = int(np.ceil(_REACH * spacing / cell)) + 1
+        pad = min(pad, 2 * _GRID)
+        padded = np.pad(empty, pad, constant_values=True)
+        away: Floats = np.asarray(ndimage.distance_transform_edt(padded)) * cell
+        inside: Floats = np.asarray(ndimage.distance_transform_edt(away <= _REACH * spacing)) * cell
+        empty = (inside < (_REACH - _MARGIN) * spacing)[pad:-pad, pad:-pad] & empty
     mask = ~empty
     if flaws is not None:
         centres = [
