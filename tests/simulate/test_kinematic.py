@@ -179,8 +179,14 @@ def test_precession_average_against_brute_force():
 
 
 def test_double_diffraction_lights_up_what_symmetry_allows():
-    known = {"thickness": 10.0, "g_max": 2.2, "max_excitation_error": 0.06,
-             "shape_factor": "sinc2", "min_intensity": 0.0, "parametrization": "lobato"}  # fmt: skip
+    known = {
+        "thickness": 10.0,
+        "g_max": 2.2,
+        "max_excitation_error": 0.06,
+        "shape_factor": "sinc2",
+        "min_intensity": 0.0,
+        "parametrization": "lobato",
+    }
     single = by_index(simulate_saed(SILICON, (0, 1, 1), **known))
     double = by_index(simulate_saed(SILICON, (0, 1, 1), double_diffraction=True, **known))
     assert (2, 0, 0) not in single

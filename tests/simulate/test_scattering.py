@@ -127,7 +127,7 @@ def test_iridium_of_one_table_is_flagged():
 
 @pytest.mark.parametrize(("number", "table"), [(99, "peng"), (104, "lobato"), (14, "nonsense")])
 def test_what_no_table_holds_is_refused(number, table):
-    with pytest.raises(DiskernError, match="table|unknown"):
+    with pytest.raises(DiskernError, match=r"table|unknown"):
         electron_scattering_factor(number, np.array([0.1]), table)
 
 
@@ -203,4 +203,4 @@ def test_structure_factors_of_an_independent_program(crystal):
     ours = np.abs(structure_factors(whole, hkl, "lobato")) / whole.volume
     strong = ours > 1e-6 * ours.max()
     assert theirs[strong] ** 2 == pytest.approx(ours[strong] ** 2, rel=1e-5)
-    assert theirs[~strong].max() < 1e-6 * ours.max()
+    assert theirs[~strong].max(initial=0.0) < 1e-6 * ours.max()

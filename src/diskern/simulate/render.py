@@ -15,7 +15,15 @@ import numpy as np
 
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
-from diskern.simulate.arrays import erf, index_like, is_torch, namespace, scatter_add, to_numpy
+from diskern.simulate.arrays import (
+    erf,
+    index_like,
+    is_torch,
+    like,
+    namespace,
+    scatter_add,
+    to_numpy,
+)
 from diskern.simulate.spot_pattern import SpotBatch, SpotPattern
 
 REACH = 4.5
@@ -191,7 +199,7 @@ def _draw(
         block = slice(i, i + step)
         keep, flat = drawn[block], images[block].reshape(-1)
         image, _ = xp.where(keep)
-        r, c, w = (xp.asarray(a[block][keep], dtype=flat.dtype) for a in (rows, columns, weights))
+        r, c, w = (like(a[block][keep], flat) for a in (rows, columns, weights))
         iy, dy, r = _around(r, half)
         ix, dx, c = _around(c, half)
         values = window(r, c, dy, dx) * w[:, None, None]
@@ -218,7 +226,7 @@ def _shares(remainder: Any, offsets: Any, sigma: float) -> Any:
     xp = namespace(remainder)
     edges = xp.concatenate([offsets - 0.5, offsets[:, -1:] + 0.5], 1)
     x = (edges - remainder[:, None]) / (sigma * math.sqrt(2))
-    cumulative = 0.5 * erf(xp.asarray(x, dtype=remainder.dtype))
+    cumulative = 0.5 * erf(like(x, remainder))
     return cumulative[:, 1:] - cumulative[:, :-1]
 
 
