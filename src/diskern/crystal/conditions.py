@@ -6,6 +6,7 @@ Tables A, section 1.6.4 (doi:10.1107/97809553602060000925) read them off tables.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, product
@@ -23,6 +24,8 @@ from diskern.crystal.spacegroups import (
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+Form = tuple[tuple[int, int, int], int]
+
 _CLASSES: dict[str, tuple[str, ...]] = {
     "triclinic": (),
     "monoclinic": ("hkl", "h0l", "0kl", "hk0", "0k0", "h00", "00l"),
@@ -32,7 +35,7 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "hexagonal": ("hkl", "h-hl", "hhl", "00l"),
     "cubic": ("hkl", "0kl", "hhl", "00l"),
 }
-_FORMS: tuple[tuple[tuple[int, int, int], int], ...] = (
+_FORMS: tuple[Form, ...] = (
     ((1, 0, 0), 2),
     ((0, 1, 0), 2),
     ((0, 0, 1), 2),
@@ -95,13 +98,29 @@ _DIRECTIONS: dict[str, tuple[_Direction, ...]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """One reflection condition, e.g. ``0kl: k + l = 2n``."""
+    """One reflection condition, e.g. ``0kl: k + l = 2n``.
+
+    Attributes
+    ----------
+    reflections : the class it speaks of, such as ``"0kl"``.
+    rule : what it demands, in words.
+    forms : the same as (coefficients of h k l, modulus): the sum must be a multiple.
+    """
 
     reflections: str
     rule: str
+    forms: tuple[Form, ...]
 
     def __str__(self) -> str:
         return f"{self.reflections}: {self.rule}"
+
+    def applies(self, hkl: Ints) -> Bools:
+        """(N,) which of the (N, 3) reflections belong to its class."""
+        return _belongs(hkl, self.reflections)
+
+    def obeyed(self, hkl: Ints) -> Bools:
+        """(N,) which reflections meet the rule, whatever their class."""
+        return _obey(hkl, self.forms)
 
 
 @cache
@@ -110,23 +129,31 @@ def reflection_conditions(number: int) -> tuple[Condition, ...]:
 
     A class is named only where it demands more than the more general classes before it.
     """
+    return conditions_of(lambda hkl: systematically_absent(number, hkl), space_group(number).system)
+
+
+def conditions_of(absent: Callable[[Ints], Bools], system: str) -> tuple[Condition, ...]:
+    """The reflection conditions that an absence function obeys, in any axis setting.
+
+    Parameters
+    ----------
+    absent : takes (N, 3) indices and tells which are forbidden.
+    system : crystal system, whose classes of reflections are looked at.
+    """
     found: list[Condition] = []
-    implied: list[tuple[str, tuple[tuple[tuple[int, int, int], int], ...]]] = []
-    for name in _CLASSES[space_group(number).system]:
+    for name in _CLASSES[system]:
         hkl = _members(name)
-        allowed = ~systematically_absent(number, hkl)
-        already = np.ones(len(hkl), dtype=bool)
-        for other, forms in implied:
-            inside = _belongs(hkl, other)
-            already[inside] &= _obey(hkl[inside], forms)
         general = _general(hkl)
-        if (allowed == already)[general].all():
+        hkl = hkl[general]
+        allowed = ~absent(hkl)
+        already = np.ones(len(hkl), dtype=bool)
+        for condition in found:
+            already &= condition.obeyed(hkl) | ~condition.applies(hkl)
+        if (allowed == already).all():
             continue
-        forms = _shortest(hkl[general], allowed[general])
-        if not forms:  # equivalents of a narrower class, e.g. (h, -2h, l) of hhl
-            continue
-        implied.append((name, forms))
-        found.append(Condition(name, _in_words(name, forms)))
+        forms = _shortest(hkl, allowed)
+        if forms:  # none: equivalents of a narrower class, e.g. (h, -2h, l) of hhl
+            found.append(Condition(name, _in_words(name, forms), forms))
     return tuple(found)
 
 
@@ -179,7 +206,7 @@ def _belongs(hkl: Ints, name: str) -> Bools:
     return inside
 
 
-def _obey(hkl: Ints, forms: tuple[tuple[tuple[int, int, int], int], ...]) -> Bools:
+def _obey(hkl: Ints, forms: tuple[Form, ...]) -> Bools:
     ok = np.ones(len(hkl), dtype=bool)
     for coefficients, modulus in forms:
         ok &= hkl @ np.array(coefficients) % modulus == 0
@@ -198,7 +225,7 @@ def _general(hkl: Ints) -> Bools:
     return general
 
 
-def _shortest(hkl: Ints, allowed: Bools) -> tuple[tuple[tuple[int, int, int], int], ...]:
+def _shortest(hkl: Ints, allowed: Bools) -> tuple[Form, ...]:
     """The fewest linear conditions that together leave exactly the allowed reflections."""
     free = hkl.any(0)
     needed = [
@@ -213,7 +240,7 @@ def _shortest(hkl: Ints, allowed: Bools) -> tuple[tuple[tuple[int, int, int], in
     return tuple(needed)
 
 
-def _in_words(name: str, forms: tuple[tuple[tuple[int, int, int], int], ...]) -> str:
+def _in_words(name: str, forms: tuple[Form, ...]) -> str:
     if name == "hkl" and len(forms) == 2 and {m for _, m in forms} == {2}:
         return "h, k, l all odd or all even"
     by_modulus: dict[int, list[str]] = {}
@@ -234,7 +261,7 @@ def _form(coefficients: tuple[int, int, int]) -> str:
     return text
 
 
-_CENTRINGS: dict[str, tuple[tuple[tuple[int, int, int], int], ...]] = {
+_CENTRINGS: dict[str, tuple[Form, ...]] = {
     "P": (),
     "A": (((0, 1, 1), 2),),
     "C": (((1, 1, 0), 2),),

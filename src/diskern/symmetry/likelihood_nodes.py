@@ -83,11 +83,13 @@ def _wilson() -> Floats:
     return np.asarray(np.log(density / density.sum()))
 
 
-_WILSON = _wilson()
+WILSON = _wilson()
+"""ln probability of each `GRID` value of an allowed, ordinary intensity."""
 
 
-def _scaled(level: float) -> Floats:
-    return np.asarray(np.interp(GRID - np.log(level), GRID, _WILSON, left=_WILSON[0], right=-60.0))
+def scaled_wilson(level: float) -> Floats:
+    """`WILSON` with another mean."""
+    return np.asarray(np.interp(GRID - np.log(level), GRID, WILSON, left=WILSON[0], right=-60.0))
 
 
 class NodeLikelihood:
@@ -196,11 +198,11 @@ class NodeLikelihood:
         dark = np.bincount(label, self._if_dark, count)
         size = np.bincount(label, minlength=count).astype(float)
         m = self.model
-        wilson = np.log1p(-m.weak) + log_sum(joint + _WILSON, axis=1)
+        wilson = np.log1p(-m.weak) + log_sum(joint + WILSON, axis=1)
         low = int(np.searchsorted(GRID, np.log(0.03)))
         weak = np.log(m.weak / low) + log_sum(joint[:, :low], axis=1)
         allowed = np.logaddexp(wilson, weak)
-        lit = log_sum(joint + _scaled(m.lit_level), axis=1)
+        lit = log_sum(joint + scaled_wilson(m.lit_level), axis=1)
         double = np.logaddexp(np.log(m.lit) + lit, np.log1p(-m.lit) + dark)
         thin = np.logaddexp(np.log(m.stray) + lit, np.log1p(-m.stray) + dark)
         return ClassLikelihood(
