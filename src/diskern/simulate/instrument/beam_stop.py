@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diskern.patterns.geometry import Flaw
 from diskern.simulate.instrument.labels import Image, Labels
-from diskern.simulate.instrument.transform import Scene, frame_shape
+from diskern.simulate.instrument.transform import Scene, frame_shape, radii, steps_from
 
 
 @dataclass(frozen=True)
@@ -40,37 +40,38 @@ class BeamStop:
     glow: float = 0.02
     glow_reach: float = 10.0
 
-    def distance(self, shape: tuple[int, int], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    def distance(self, shape: tuple[int, int], centre: NDArray[np.float64]) -> Image:
         """(H, W) signed distance in px from the outline, negative in the shadow."""
         a = np.radians(self.angle)
         along = np.array([np.sin(a), np.cos(a)])
         across = np.array([np.cos(a), -np.sin(a)])
         middle = centre + self.aside * across - (self.overlap - self.width / 2) * along
-        rows = np.arange(shape[0])[:, None] - middle[0]
-        cols = np.arange(shape[1])[None, :] - middle[1]
-        down = rows * along[0] + cols * along[1]
-        side = np.abs(rows * across[0] + cols * across[1])
-        slope = np.tan(np.radians(self.wedge))
-        shaft = (side - self.width / 2 - np.maximum(down, 0) * slope) * np.cos(
-            np.radians(self.wedge)
+        rows, cols = steps_from(shape, middle)
+        down = rows * np.float32(along[0]) + cols * np.float32(along[1])
+        side = np.abs(rows * np.float32(across[0]) + cols * np.float32(across[1]))
+        c, s = (
+            np.float32(np.cos(np.radians(self.wedge))),
+            np.float32(np.sin(np.radians(self.wedge))),
         )
-        tip = np.hypot(down, side) - self.width / 2
+        half = np.float32(self.width / 2)
+        shaft = (side - half) * c - np.maximum(down, 0) * s
+        tip = np.sqrt(down * down + side * side) - half
         return np.asarray(np.where(down > 0, shaft, tip))
 
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
         shape = frame_shape(image)
         distance = self.distance(shape, labels.centre)
-        open_part = np.clip(0.5 + distance / max(self.edge, 1e-6), self.leak, 1.0)
-        peak = image.max(axis=(-2, -1), keepdims=True)
-        near = np.hypot(*(np.indices(shape) - labels.centre[:, None, None]))
-        halo = self.glow * np.exp(-np.maximum(distance, 0) / self.glow_reach)
-        halo = halo * np.exp(-near / (4 * self.glow_reach)) * (distance > 0)
-        shadowed = image * open_part.astype(np.float32)
-        return (
-            (shadowed + peak * halo.astype(np.float32)).astype(np.float32),
-            labels.flagged(distance < 0, Flaw.BEAM_STOP, hides=True),
+        open_part = np.clip(0.5 + distance / max(self.edge, 1e-6), self.leak, 1.0).astype(
+            np.float32
         )
+        peak = image.max(axis=(-2, -1), keepdims=True)
+        out = image * open_part
+        if self.glow > 0:
+            # Along the outline, and only near the beam.
+            fade = distance / self.glow_reach + radii(shape, labels.centre) / (4 * self.glow_reach)
+            out += peak * np.where(distance > 0, self.glow * np.exp(-fade), 0).astype(np.float32)
+        return out, labels.flagged(distance < 0, Flaw.BEAM_STOP, hides=True)
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:

@@ -34,19 +34,23 @@ class PixelDefects:
         """See `Transform`."""
         place = np.random.default_rng(self.seed)
         shape = frame_shape(image)
-        chance = place.random(shape)
-        glow = place.random(shape) ** 2
-        hot, dead = chance < self.hot, chance > 1 - self.dead
+        hot, dead = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        hot_at = place.integers(0, hot.size, place.binomial(hot.size, min(self.hot, 1.0)))
+        dead_at = place.integers(0, dead.size, place.binomial(dead.size, min(self.dead, 1.0)))
+        glow = (self.brightness * place.random(len(hot_at)) ** 2).astype(np.float32)
+        dead.reshape(-1)[dead_at] = True
         for _ in range(self.lines):
             axis = int(place.integers(2))
             index = int(place.integers(shape[axis]))
             dead[(index, slice(None)) if axis == 0 else (slice(None), index)] = True
+        hot.reshape(-1)[hot_at] = True
         hot &= ~dead
-        peak = image.max(axis=(-2, -1), keepdims=True)
-        bright = np.maximum(image, (peak * (self.brightness * glow)).astype(np.float32))
-        out = np.where(dead, np.float32(0), np.where(hot, bright, image))
-        marked = labels.flagged(hot, Flaw.HOT).flagged(dead, Flaw.DEAD)
-        return out.astype(np.float32), marked
+        out = image.copy()
+        flat = out.reshape(*image.shape[:-2], -1)
+        peak = image.max(axis=(-2, -1))[..., None]
+        flat[..., hot_at] = np.maximum(flat[..., hot_at], peak * glow)
+        out[..., dead] = 0
+        return out, labels.flagged(hot, Flaw.HOT).flagged(dead, Flaw.DEAD)
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:

@@ -7,10 +7,10 @@ geometry, whose distortion they follow: the field of view has no empty margins.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
 from diskern.simulate.instrument.labels import Image, Labels
@@ -18,16 +18,17 @@ from diskern.simulate.instrument.transform import (
     Scene,
     frame_shape,
     log_uniform,
-    radii,
     scattering_vectors,
 )
 
 
-def add_share(image: Image, profile: NDArray[np.float64], fraction: float) -> Image:
+def add_share(image: Image, profile: Image, fraction: float) -> Image:
     """Mix a profile in so that it carries ``fraction`` of each frame's total."""
     total = image.sum(axis=(-2, -1), keepdims=True, dtype=np.float64)
-    weight = profile / max(float(profile.sum()), 1e-30)
-    mixed: Image = (image * (1 - fraction) + total * fraction * weight).astype(np.float32)
+    amount = (fraction * total / max(float(profile.sum(dtype=np.float64)), 1e-30)).astype(
+        np.float32
+    )
+    mixed: Image = image * np.float32(1 - fraction) + amount * profile
     return mixed
 
 
@@ -46,8 +47,11 @@ class DirectBeam:
 
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
-        r = radii(frame_shape(image), labels.centre)
-        return add_share(image, np.exp(-(r**2) / (2 * self.sigma**2)), self.fraction), labels
+        rows, cols = (
+            np.exp(-((np.arange(n) - c) ** 2) / (2 * self.sigma**2)).astype(np.float32)
+            for n, c in zip(frame_shape(image), labels.centre, strict=True)
+        )
+        return add_share(image, np.outer(rows, cols), self.fraction), labels
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
@@ -79,8 +83,8 @@ class DiffuseBackground:
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
         q = scattering_vectors(frame_shape(image), labels)
-        profile = (1 + (q / self.core) ** 2) ** (-self.power / 2) * np.exp(-q / self.reach)
-        return add_share(image, profile, self.fraction), labels
+        fall = -self.power / 2 * np.log1p((q / self.core) ** 2) - q / self.reach
+        return add_share(image, np.exp(fall), self.fraction), labels
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
@@ -149,13 +153,17 @@ class InelasticBlur:
         return cls(float(rng.uniform(0.05, 0.5)), log_uniform(rng, 1.0, 6.0))
 
 
-def frequencies(shape: tuple[int, int]) -> NDArray[np.float64]:
-    """(H, W) spatial frequencies in cycles per px of a cosine transform."""
-    rows, cols = (np.arange(n) / (2 * n) for n in shape)
-    return np.asarray(np.hypot(rows[:, None], cols[None, :]))
+@lru_cache(maxsize=8)
+def frequencies(shape: tuple[int, int]) -> Image:
+    """(H, W) spatial frequencies in cycles per px of a cosine transform; not to be written to."""
+    rows, cols = ((np.arange(n) / (2 * n)).astype(np.float32) for n in shape)
+    out = np.sqrt(rows[:, None] ** 2 + cols[None, :] ** 2)
+    out.flags.writeable = False
+    return out
 
 
-def filtered(image: Image, response: NDArray[np.float64]) -> Image:
+def filtered(image: Image, response: Image) -> Image:
     """Convolve with an even kernel of the given response, mirrored at the edges."""
-    spectrum = dctn(image, type=2, axes=(-2, -1)) * response.astype(np.float32)
-    return np.maximum(idctn(spectrum, type=2, axes=(-2, -1)), 0).astype(np.float32)
+    spectrum = dctn(image, type=2, axes=(-2, -1), overwrite_x=False) * response
+    out = idctn(spectrum, type=2, axes=(-2, -1), overwrite_x=True)
+    return np.asarray(np.maximum(out, np.float32(0)))

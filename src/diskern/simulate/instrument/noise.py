@@ -51,7 +51,8 @@ class ModulationTransfer:
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
         f = frequencies(frame_shape(image))
-        return filtered(image, 1 / (1 + (1 / self.nyquist - 1) * (f / 0.5) ** 2)), labels
+        slope = np.float32(4 * (1 / self.nyquist - 1))
+        return filtered(image, (1 / (1 + slope * f * f)).astype(np.float32, copy=False)), labels
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
@@ -72,8 +73,10 @@ class Gain:
 
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
-        pixels = np.random.default_rng(self.seed).normal(1, self.flat_field, frame_shape(image))
-        return (image * (self.counts * np.maximum(pixels, 0))).astype(np.float32), labels
+        flat = np.random.default_rng(self.seed).standard_normal(frame_shape(image), np.float32)
+        flat *= np.float32(self.counts * self.flat_field)
+        flat += np.float32(self.counts)
+        return image * np.maximum(flat, np.float32(0)), labels
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:

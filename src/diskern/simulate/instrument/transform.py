@@ -44,19 +44,27 @@ class Scene:
         return min(self.shape)
 
 
-def radii(shape: tuple[int, int], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+def radii(shape: tuple[int, int], centre: NDArray[np.float64]) -> Image:
     """(H, W) distances in px from a (row, column)."""
-    rows = np.arange(shape[0])[:, None] - centre[0]
-    cols = np.arange(shape[1])[None, :] - centre[1]
-    return np.asarray(np.hypot(rows, cols))
+    rows, cols = steps_from(shape, centre)
+    return np.asarray(np.sqrt(rows * rows + cols * cols))
 
 
-def scattering_vectors(shape: tuple[int, int], labels: Labels) -> NDArray[np.float64]:
+def scattering_vectors(shape: tuple[int, int], labels: Labels) -> Image:
     """(H, W) |q| in 1/Å of each pixel, seen through the distortion the labels carry."""
-    rows = np.arange(shape[0])[:, None] - labels.centre[0]
-    cols = np.arange(shape[1])[None, :] - labels.centre[1]
-    (a, b), (c, d) = np.linalg.inv(labels.distortion)
-    return np.asarray(np.hypot(a * rows + b * cols, c * rows + d * cols) * labels.scale)
+    rows, cols = steps_from(shape, labels.centre)
+    inverse = np.linalg.inv(labels.distortion)
+    metric = (inverse.T @ inverse * labels.scale**2).astype(np.float32)
+    square = metric[0, 0] * rows * rows + metric[1, 1] * cols * cols
+    square = np.maximum(square + 2 * metric[0, 1] * rows * cols, np.float32(0))
+    return np.asarray(np.sqrt(square))
+
+
+def steps_from(shape: tuple[int, int], centre: NDArray[np.float64]) -> tuple[Image, Image]:
+    """Rows (H, 1) and columns (1, W) counted from a point, in single precision for speed."""
+    rows = (np.arange(shape[0])[:, None] - centre[0]).astype(np.float32)
+    cols = (np.arange(shape[1])[None, :] - centre[1]).astype(np.float32)
+    return rows, cols
 
 
 def frame_shape(image: NDArray[np.float32]) -> tuple[int, int]:
