@@ -150,7 +150,13 @@ def _instrument(
 
     if kind is None:
         return None if dose is None else Instrument((Dose(dose),), seed)
-    drawn = Instrument.draw(seed, shape, pixel_size, kind)  # type: ignore[arg-type]  # checked there
+    drawn = Instrument.draw(
+        seed,
+        shape,
+        pixel_size,
+        kind,  # type: ignore[arg-type]  # checked there
+        direct_beam=False,
+    )
     if dose is None:
         return drawn
     parts = tuple(Dose(dose) if isinstance(t, Dose) else t for t in drawn.transforms)

@@ -157,7 +157,7 @@ class InelasticBlur:
 def frequencies(shape: tuple[int, int]) -> Image:
     """(H, W) spatial frequencies in cycles per px of a cosine transform; not to be written to."""
     rows, cols = ((np.arange(n) / (2 * n)).astype(np.float32) for n in shape)
-    out = np.sqrt(rows[:, None] ** 2 + cols[None, :] ** 2)
+    out = np.asarray(np.sqrt(rows[:, None] ** 2 + cols[None, :] ** 2))
     out.flags.writeable = False
     return out
 

@@ -103,6 +103,7 @@ class Instrument:
         kind: Kind | None = None,
         *,
         rotate: bool = False,
+        direct_beam: bool = True,
     ) -> Self:
         """An instrument with everything drawn from the ranges each transform documents.
 
@@ -115,22 +116,23 @@ class Instrument:
             a publication, 8 bits with a scale bar.  Drawn by default.
         rotate : turn the camera by any angle (leave it out where spots were drawn at random
             in-plane angles already: rotation by resampling blurs).
+        direct_beam : add one; leave it out for patterns that hold it, such as convergent disks.
         """
         if kind is not None and kind not in get_args(Kind):
             raise DiskernError(f"kind={kind!r} is unknown; use {', '.join(get_args(Kind))}")
         rng = np.random.default_rng([seed, 0])
         scene = Scene(shape, pixel_size)
         kind = kind or ("hybrid", "ccd", "picture")[int(rng.choice(3, p=[0.35, 0.35, 0.3]))]
-        parts = _camera(rng, scene, rotate) + _scattering(rng, scene)
+        parts = _camera(rng, scene, rotate) + _scattering(rng, scene, direct_beam)
         parts += _maybe(0.35, BeamStop.draw, rng, scene)
         parts += {"hybrid": _hybrid, "ccd": _ccd, "picture": _picture}[kind](rng, scene)
         return cls(tuple(parts), seed)
 
 
-def _scattering(rng: np.random.Generator, scene: Scene) -> list[Transform]:
+def _scattering(rng: np.random.Generator, scene: Scene, direct_beam: bool) -> list[Transform]:
     out = _maybe(0.9, DiffuseBackground.draw, rng, scene)
     out += _maybe(0.3, AmorphousHalo.draw, rng, scene)
-    out.append(DirectBeam.draw(rng, scene))
+    out += _maybe(1.0 if direct_beam else 0.0, DirectBeam.draw, rng, scene)
     out += _maybe(0.6, InelasticBlur.draw, rng, scene)
     return out
 
