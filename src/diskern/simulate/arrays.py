@@ -61,9 +61,9 @@ def erf(x: Any) -> Any:
     return scipy_erf(x)
 
 
-def scatter_add(flat: Any, index: Any, values: Any) -> Any:
-    """Add ``values`` (M,) at ``index`` (M,) of the one-dimensional ``flat``, repeats included."""
-    if is_torch(flat):
-        return flat.index_add(0, index, values)
+def scatter_sum(size: int, index: Any, values: Any) -> Any:
+    """(size,) sums of ``values`` (M,) over the places ``index`` (M,), repeats included."""
+    if is_torch(values):
+        return values.new_zeros(size).index_add(0, index, values)
     # bincount sums in float64 and is several times quicker than numpy.add.at.
-    return flat + np.bincount(index, weights=values, minlength=len(flat)).astype(flat.dtype)
+    return np.bincount(index, weights=values, minlength=size).astype(values.dtype)

@@ -189,6 +189,7 @@ class _BornSeries:
         self.table = rows
         self.hkl = index_like(rows.hkl, reference)
         self.g = like(rows.g, reference)
+        self.square = (self.g * self.g).sum(-1)
         if thickness is None:
             strength = np.abs(rows.F) ** 2
         else:
@@ -200,25 +201,15 @@ class _BornSeries:
 
     def __call__(self, matrices: Any, lam: float) -> SpotBatch:
         """Patterns of (B, 3, 3) orientations."""
-        xp = namespace(matrices)
-        lab = self.g @ xp.swapaxes(matrices, 1, 2)
-        s = excitation_errors(lab, lam)
-        reach = self.limit
-        if self.options.precession_angle is not None:
-            tilt = self.options.precession_angle * 1e-3
-            radial = xp.sqrt((lab[..., :2] ** 2).sum(-1))
-            seen = abs(s) <= reach + radial * math.sin(tilt) + abs(lab[..., 2]) * tilt**2
-        else:
-            seen = abs(s) <= reach
-        row, column, slot, count = _ragged(seen)
+        row, column, slot, count = _ragged(self._near_sphere(matrices[:, 2], lam))
         shape = (len(matrices), max(1, int(count.max())) if len(count) else 1)
-        q, sg, intensity = zeros((*shape, 3), s), zeros(shape, s), zeros(shape, s)
-        hkl = zeros((*shape, 3), self.hkl)
-        q[row, slot], sg[row, slot] = lab[row, column], s[row, column]
+        lab, hkl = zeros((*shape, 3), matrices), zeros((*shape, 3), self.hkl)
+        sg, strength = zeros(shape, matrices), zeros(shape, matrices)
+        found = (matrices[row] * self.g[column][:, None, :]).sum(-1)
+        lab[row, slot], sg[row, slot] = found, excitation_errors(found, lam)
         hkl[row, slot] = self.hkl[column]
-        strength = zeros(shape, s)
         strength[row, slot] = self.strength[column]
-        intensity = strength * self._profile(q, sg, lam)
+        intensity = strength * self._profile(lab, sg, lam)
         if self.options.double_diffraction and self.thickness is not None:
             extra = second_order(
                 self.table.crystal,
@@ -229,7 +220,24 @@ class _BornSeries:
                 self.table.parametrization,
             )
             intensity = intensity + extra
-        return self._sorted(hkl, q[..., :2], sg, intensity)
+        return self._sorted(hkl, lab[..., :2], sg, intensity)
+
+    def _near_sphere(self, beam: Any, lam: float) -> Any:
+        """(B, P) whether |s_g| stays within the limit; ``beam`` (B, 3) in the crystal's frame.
+
+        |s| ≤ L means that |k+g| lies between n(L) and n(-L), n(s) = (s² + k²)^½ - s: a bound on
+        |k+g|² - k² = 2k g_z + g², one product for all reflections and orientations.
+        """
+        k, limit = 1 / lam, self.limit
+        along = beam @ self.g.T
+        excess = 2 * k * along + self.square
+        low, high = ((math.hypot(s, k) - s) ** 2 - k * k for s in (limit, -limit))
+        slack = 0.0
+        if self.options.precession_angle is not None:
+            tilt = self.options.precession_angle * 1e-3
+            radial = (self.square - along**2).clip(0) ** 0.5
+            slack = 2 * k * (radial * math.sin(tilt) + abs(along) * tilt**2)
+        return (excess >= low - slack) & (excess <= high + slack)
 
     def _profile(self, lab: Any, s: Any, lam: float) -> Any:
         kind, width = self.options.shape_factor, self.width

@@ -7,7 +7,6 @@ Pixel (row, col) is centred on whole numbers; the direct beam falls on ``centre`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,15 +20,16 @@ from diskern.simulate.arrays import (
     is_torch,
     like,
     namespace,
-    scatter_add,
+    scatter_sum,
     to_numpy,
+    zeros,
 )
 from diskern.simulate.spot_pattern import SpotBatch, SpotPattern
 
 REACH = 4.5
 """Spots are drawn out to this many sigmas (7e-6 of the intensity lies outside)."""
-CHUNK = 2**20
-"""Window pixels drawn at a time."""
+CHUNK = 2**21
+"""Pixels of peak profiles or windows held at a time (8 MB of float32)."""
 
 Normalisation = Literal["flux", "peak", "max"]
 
@@ -133,8 +133,8 @@ def render_spots(
     """
     known = pattern.energy if energy is None else energy
     detector = Detector(shape, pixel_size, camera_length, detector_pixel, known, centre)
-    if not (math.isfinite(sigma) and 0 < sigma <= max(shape)):
-        raise DiskernError(f"sigma={sigma} px must be above 0 and at most the image")
+    if not (math.isfinite(sigma) and 0 < sigma <= max(4, max(shape) / 8)):
+        raise DiskernError(f"sigma={sigma} px must be above 0 and at most an eighth of the image")
     if normalisation not in ("flux", "peak", "max"):
         raise DiskernError(f"normalisation={normalisation!r} is unknown; use flux, peak or max")
     q, intensity = pattern.q, pattern.intensity
@@ -158,79 +158,124 @@ def draw_gaussians(
 ) -> Any:
     """(B, H, W) float32 images of (B, N) peaks at px positions with (B, N) fluxes.
 
-    Each peak is integrated over the pixels, so its flux is kept at any sigma.
+    Each peak is integrated over the pixels, so its flux is kept at any sigma.  A Gaussian is the
+    product of a row and a column profile, so an image is one matrix product: dense and batched
+    in torch, sparse in numpy, where only the pixels near a peak are touched.
     """
+    half = min(math.ceil(REACH * sigma), 2 * max(shape))
+    keep = _in_reach(rows, columns, weights, shape, half)
+    images = _canvas((len(rows), *shape), weights)
+    most = max(1, int(keep.sum(1).max())) if len(rows) and keep.shape[1] else 1
+    step = max(1, CHUNK // (most * (max(shape) + 2 * half)))
+    for i in range(0, len(rows), step):
+        part = slice(i, i + step)
+        peaks = (rows[part], columns[part], weights[part], keep[part])
+        if is_torch(weights):
+            down = _profiles(like(peaks[0], images), shape[0], half, sigma)
+            across = _profiles(like(peaks[1], images), shape[1], half, sigma)
+            flux = like(peaks[2] * peaks[3], images)[..., None]
+            images[part] = (down * flux).mT @ across
+        else:
+            images[part] = _sparse_product(*peaks, shape, half, sigma)
+    return images
 
-    def window(r: Any, c: Any, dy: Any, dx: Any) -> Any:
-        return _shares(r, dy, sigma)[:, :, None] * _shares(c, dx, sigma)[:, None, :]
 
-    return _draw(rows, columns, weights, shape, math.ceil(REACH * sigma), window)
+def _sparse_product(
+    rows: Any,
+    columns: Any,
+    weights: Any,
+    keep: Any,
+    shape: tuple[int, int],
+    half: int,
+    sigma: float,
+) -> Any:
+    from scipy.sparse import csc_array
+
+    image, _ = np.where(keep)
+    first, down = _window_profile(rows[keep], half, sigma)
+    across = _profiles(np.asarray(columns[keep], dtype=np.float32), shape[1], half, sigma)
+    down *= np.asarray(weights[keep], dtype=np.float32)[:, None]
+    tall = shape[0] + 4 * half
+    place = (image * tall + first + 2 * half)[:, None] + np.arange(2 * half + 1)
+    ends = np.arange(0, place.size + 1, 2 * half + 1)
+    columns_of_rows = csc_array(
+        (down.ravel(), place.ravel(), ends), shape=(len(keep) * tall, len(down))
+    )
+    drawn = (columns_of_rows @ across).reshape(len(keep), tall, shape[1])
+    return drawn[:, 2 * half : 2 * half + shape[0]]
+
+
+def _in_reach(rows: Any, columns: Any, weights: Any, shape: tuple[int, int], half: int) -> Any:
+    """(B, N) whether a peak has flux and a window that touches the image."""
+    height, width = shape
+    keep = (weights != 0) & (abs(rows - (height - 1) / 2) < height / 2 + half)
+    return keep & (abs(columns - (width - 1) / 2) < width / 2 + half)
+
+
+def _window_profile(centre: Any, half: int, sigma: float) -> tuple[Any, Any]:
+    """First pixel (M,) and shares (M, 2h+1) of unit Gaussians at centres in px."""
+    nearest = namespace(centre).round(centre)
+    offsets = index_like(np.arange(-half, half + 1), centre)
+    remainder = centre - nearest
+    if not is_torch(centre):
+        remainder = remainder.astype(np.float32)
+    return index_like(nearest, centre) - half, _shares(remainder, offsets, sigma)
+
+
+def _profiles(centre: Any, size: int, half: int, sigma: float) -> Any:
+    """(..., size) shares of unit Gaussians at centres in px, zero beyond their windows."""
+    shape = tuple(centre.shape)
+    # Far peaks carry no flux; they are moved to the margin so that the window has a place.
+    flat = centre.reshape(-1).clip(-half, size - 1 + half)
+    first, shares = _window_profile(flat, half, sigma)
+    wide = zeros((len(flat), size + 4 * half), shares)
+    at = index_like(np.arange(2 * half + 1), shares) + (first + 2 * half)[:, None]
+    wide[index_like(np.arange(len(flat)), shares)[:, None], at] = shares
+    return wide[:, 2 * half : 2 * half + size].reshape(*shape, size)
 
 
 def draw_disks(rows: Any, columns: Any, weights: Any, shape: tuple[int, int], radius: float) -> Any:
     """(B, H, W) float32 images of (B, N) disks of height ``weights``, soft over one pixel."""
-
-    def window(r: Any, c: Any, dy: Any, dx: Any) -> Any:
-        y, x = (dy - r[:, None])[:, :, None], (dx - c[:, None])[:, None, :]
-        return (radius + 0.5 - namespace(r).sqrt(y * y + x * x)).clip(0, 1)
-
-    return _draw(rows, columns, weights, shape, math.ceil(radius + 1), window)
-
-
-def _draw(
-    rows: Any,
-    columns: Any,
-    weights: Any,
-    shape: tuple[int, int],
-    half: int,
-    window: Callable[[Any, Any, Any, Any], Any],
-) -> Any:
-    """Add a window of 2·half + 1 pixels around every peak, many images at a time."""
     height, width = shape
-    if len(rows) * height * width > 2**33:
-        raise DiskernError(f"{len(rows)} images of {height}×{width} do not fit in memory; split")
-    images = _canvas((len(rows), height * width), weights)
-    drawn = (weights != 0) & (abs(rows - height / 2) < height / 2 + half + 1)
-    drawn = drawn & (abs(columns - width / 2) < width / 2 + half + 1)
-    most = max(1, int(drawn.sum(1).max())) if len(rows) and drawn.shape[1] else 1
-    step = max(1, CHUNK // max(most * (2 * half + 1) ** 2, height * width))
+    half = math.ceil(radius + 1)
+    keep = _in_reach(rows, columns, weights, shape, half)
+    images = _canvas((len(rows), height, width), weights)
+    # A margin as wide as any window reaches, so that no pixel needs a test of its own.
+    margin = 2 * half + 1
+    wide = width + 2 * margin
+    area = (height + 2 * margin) * wide
+    offsets = index_like(np.arange(-half, half + 1), weights)
+    place = (offsets[:, None] * wide + offsets).reshape(1, -1)
+    most = max(1, int(keep.sum(1).max())) if len(rows) and keep.shape[1] else 1
+    step = max(1, CHUNK // max(most * (2 * half + 1) ** 2, area))
     xp = namespace(weights)
     for i in range(0, len(rows), step):
-        block = slice(i, i + step)
-        keep, flat = drawn[block], images[block].reshape(-1)
-        image, _ = xp.where(keep)
-        r, c, w = (like(a[block][keep], flat) for a in (rows, columns, weights))
-        iy, dy, r = _around(r, half)
-        ix, dx, c = _around(c, half)
-        values = window(r, c, dy, dx) * w[:, None, None]
-        values = values * ((iy >= 0) & (iy < height))[:, :, None]
-        values = values * ((ix >= 0) & (ix < width))[:, None, :]
-        base = (image[:, None] * height + iy.clip(0, height - 1)) * width
-        index = base[:, :, None] + ix.clip(0, width - 1)[:, None, :]
-        flat = scatter_add(flat, index.reshape(-1), values.reshape(-1))
-        images[block] = flat.reshape(-1, height * width)
-    return images.reshape(len(rows), height, width)
-
-
-def _around(centre: Any, half: int) -> tuple[Any, Any, Any]:
-    """(M, 2h+1) pixel indices, (1, 2h+1) offsets and (M,) remainders of positions in px."""
-    xp = namespace(centre)
-    nearest = xp.round(centre)
-    offsets = index_like(np.arange(-half, half + 1), centre)[None]
-    indices = index_like(nearest, centre)[:, None] + offsets
-    return indices, offsets, centre - nearest
+        part = slice(i, i + step)
+        seen = keep[part]
+        image, _ = xp.where(seen)
+        r, c = rows[part][seen], columns[part][seen]
+        near_r, near_c = xp.round(r), xp.round(c)
+        y, x = offsets - (r - near_r)[:, None], offsets - (c - near_c)[:, None]
+        radii = xp.sqrt(y[:, :, None] ** 2 + x[:, None, :] ** 2)
+        values = (radius + 0.5 - radii).clip(0, 1) * weights[part][seen][:, None, None]
+        corner = (image * (height + 2 * margin) + index_like(near_r, weights) + margin) * wide
+        index = (corner + index_like(near_c, weights) + margin)[:, None] + place
+        flat = scatter_sum(len(seen) * area, index.reshape(-1), values.reshape(-1))
+        canvas = flat.reshape(len(seen), height + 2 * margin, wide)
+        images[part] = canvas[:, margin : margin + height, margin : margin + width]
+    return images
 
 
 def _shares(remainder: Any, offsets: Any, sigma: float) -> Any:
     """(M, 2h+1) shares of a unit Gaussian in each pixel around it."""
     xp = namespace(remainder)
-    edges = xp.concatenate([offsets - 0.5, offsets[:, -1:] + 0.5], 1)
+    edges = xp.concatenate([offsets - 0.5, offsets[-1:] + 0.5])
     x = (edges - remainder[:, None]) / (sigma * math.sqrt(2))
     cumulative = 0.5 * erf(like(x, remainder))
     return cumulative[:, 1:] - cumulative[:, :-1]
 
 
-def _canvas(shape: tuple[int, int], reference: Any) -> Any:
+def _canvas(shape: tuple[int, ...], reference: Any) -> Any:
     if is_torch(reference):
         import torch
 
