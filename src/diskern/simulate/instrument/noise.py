@@ -30,8 +30,12 @@ class Dose:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
-        """1e4–1e8 electrons, every decade equally likely."""
-        return cls(log_uniform(rng, 1e4, 1e8))
+        """0.3–300 electrons per pixel on average, within 1e2–1e8 per frame.
+
+        The two counting frames of the real set hold 7 and 13 per pixel.
+        """
+        pixels = scene.shape[0] * scene.shape[1]
+        return cls(float(np.clip(log_uniform(rng, 0.3, 300.0) * pixels, 1e2, 1e8)))
 
 
 @dataclass(frozen=True)
