@@ -295,3 +295,45 @@ def write_hspy(path: Path, data: np.ndarray, axes: list[dict[str, Any]]) -> None
             group.create_group(f"axis-{i}").attrs.update(axis)
         tem = group.create_group("metadata/Acquisition_instrument/TEM")
         tem.attrs.update({"beam_energy": 80.0, "camera_length": 250.0})
+
+
+def byte_offset(values: np.ndarray) -> bytes:
+    """Differences in 1, 3 or 7 bytes."""
+    out, last = bytearray(), 0
+    for value in values.ravel().tolist():
+        step, last = value - last, value
+        if -128 < step < 128:
+            out += struct.pack("<b", step)
+        elif -32768 < step < 32768:
+            out += b"\x80" + struct.pack("<h", step)
+        else:
+            out += b"\x80\0\x80" + struct.pack("<i", step)
+    return bytes(out)
+
+
+def cbf_file(array: np.ndarray, comments: str = "") -> bytes:
+    """A miniature CBF with the comment lines given."""
+    packed = byte_offset(array)
+    head = (
+        "###CBF: VERSION 1.5\r\ndata_a\r\n_array_data.header_contents\r\n;\r\n"
+        f"{comments}\r\n;\r\n_array_data.data\r\n;\r\n--CIF-BINARY-FORMAT-SECTION--\r\n"
+        'Content-Type: application/octet-stream;\r\n     conversions="x-CBF_BYTE_OFFSET"\r\n'
+        f"X-Binary-Size: {len(packed)}\r\nX-Binary-ID: 1\r\n"
+        'X-Binary-Element-Type: "signed 32-bit integer"\r\n'
+        f"X-Binary-Number-of-Elements: {array.size}\r\n"
+        f"X-Binary-Size-Fastest-Dimension: {array.shape[1]}\r\n"
+        f"X-Binary-Size-Second-Dimension: {array.shape[0]}\r\n\r\n"
+    )
+    return (
+        head.encode() + b"\x0c\x1a\x04\xd5" + packed + b"\r\n--CIF-BINARY-FORMAT-SECTION----\r\n;"
+    )
+
+
+def tvips_file(array: np.ndarray, first: bool = True) -> bytes:
+    """One file of a TVIPS run at 200 kV, 400 mm, 15.5 µm pixels binned by 2."""
+    rows, columns = array.shape[1:]
+    words = (256, 2, columns, rows, 16, 0, 0, 2, 2, 15_500, 200, 400, 72)
+    out = struct.pack("<13I", *words) + (b"TVIPS " * 34)[:204] if first else b""
+    for i, frame in enumerate(array):
+        out += struct.pack("<4IfII", i, 0, 0, 0, 0.0, 0, 2).ljust(72, b"\0") + frame.tobytes()
+    return out

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from microscope_files import (
     blo_file,
+    cbf_file,
     dm_file,
     emlab_file,
     frames,
@@ -22,6 +23,7 @@ from microscope_files import (
     raw_mib_file,
     ser_file,
     smv_file,
+    tvips_file,
     write_empad,
 )
 from PIL import Image
@@ -63,6 +65,8 @@ SAMPLES: dict[str, Callable[[Path], bytes]] = {
     "c.mib": lambda _: raw_mib_file(frames(2, 16, 64), 1),
     "a.img": lambda _: smv_file(frames(20, 24), CALIBRATED),
     "b.img": lambda _: emlab_file(frames(20, 24, dtype=np.float32)),
+    "a.cbf": lambda _: cbf_file(frames(20, 24), "# Wavelength 0.025 A"),
+    "a.tvips": lambda _: tvips_file(frames(3, 16, 20)),
     "a.xml": _empad,
     "a.npy": _written("npy", lambda p: np.save(p, frames(2, 16, 20))),
     "a.npz": _written("npz", lambda p: np.savez(p, data=frames(2, 16, 20), energy=2e5)),

@@ -191,3 +191,13 @@ def test_truncated(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DiskernError, match=r"a\.h5"):
         open_file(path)
+
+
+def test_velox_words_nested_without_end_cost_only_the_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "a.emd"
+    write_velox(path, frames(20, 30, 2), {})
+    with h5py.File(path, "a") as file:
+        group = file["Data/Image/0123456789abcdef"]
+        del group["Metadata"]
+        group["Metadata"] = np.full((500_000, 2), ord("["), np.uint8)
+    assert open_file(path).data.shape == (2, 20, 30)

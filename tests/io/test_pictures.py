@@ -11,7 +11,7 @@ import tifffile
 from microscope_files import frames
 from PIL import Image
 
-from diskern import DiskernError
+from diskern import DiskernError, physics
 from diskern.io import open_file
 
 GREY = frames(30, 40, dtype=np.uint8)
@@ -148,3 +148,25 @@ def test_compressed_stack_in_another_process(tmp_path: Path) -> None:
     data = open_file(path).data
     data[1]  # opened here
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(data))[2], stack[2])  # noqa: S301
+
+
+@pytest.mark.parametrize("mode", [1, 3])
+def test_tvips_tag(tmp_path: Path, mode: int) -> None:
+    first = np.zeros((), tifffile.TIFF.TVIPS_HEADER_V1)
+    second = np.zeros((), tifffile.TIFF.TVIPS_HEADER_V2)
+    first["Version"], second["Magic"] = 2, 0xAAAAAAAA
+    second["TemHighTension"], second["TemMode"], second["TemMagnification"] = 200e3, mode, 400
+    second["PhysicalPixelSizeX"], second["BinningX"] = 15_500, 2
+    raw = first.tobytes() + second.tobytes()
+    path = tmp_path / "a.tif"
+    tag = (37706, 1, len(raw), raw, True)
+    tifffile.imwrite(path, frames(24, 32), extratags=[tag], metadata=None)
+    recording = open_file(path)
+    assert recording.energy == 200e3
+    if mode == 3:
+        angle = 2 * 15.5e-6 / 0.4
+        assert recording.pixel_size == pytest.approx(angle / physics.wavelength(200e3))
+        assert recording.camera_length == pytest.approx(0.4)
+    else:
+        assert recording.pixel_size is None
+        assert any("imaging mode" in note for note in recording.notes)

@@ -234,14 +234,14 @@ def test_tiff_offsets_in_a_circle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "package"), [("tvips", "rsciio.tvips"), ("unf", "rsciio.semper")]
+    ("ending", "package"), [("rpl", "rsciio.ripple"), ("unf", "rsciio.semper")]
 )
 def test_without_the_extra_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     path = tmp_path / f"a.{ending}"
-    path.write_bytes(bytes(1000))
+    path.write_bytes(b"key\tvalue\nwidth\t2\ndata-length\t1\n" + bytes(1000))
     assert "pip install diskern[io]" in _refusal(path)
 
 

@@ -10,6 +10,7 @@ import pytest
 from microscope_files import (
     EMI,
     blo_file,
+    cbf_file,
     emlab_file,
     frames,
     mib_file,
@@ -17,6 +18,7 @@ from microscope_files import (
     raw_mib_file,
     ser_file,
     smv_file,
+    tvips_file,
     write_empad,
 )
 
@@ -208,6 +210,65 @@ def test_emlab_needs_exactly_its_size(tmp_path: Path) -> None:
     path.write_bytes(emlab_file(image) + b"\0")
     with pytest.raises(DiskernError, match=r"a\.img"):
         open_file(path)
+
+
+# --- CBF ------------------------------------------------------------------------------------------
+def test_cbf(tmp_path: Path) -> None:
+    image = frames(20, 30, dtype=np.int64)
+    image[3, 4], image[5, 6], image[7, 8] = 200, 70_000, 2**31 - 5
+    comments = (
+        "# Detector: EIGER2\r\n# Pixel_size 75e-6 m x 75e-6 m\r\n# Wavelength 0.02508 A\r\n"
+        "# Detector_distance 0.60 m\r\n# Beam_xy (14.5, 9.25) pixels"
+    )
+    path = tmp_path / "a.cbf"
+    path.write_bytes(cbf_file(image, comments))
+    recording = open_file(path)
+    assert recording.format == "CBF"
+    np.testing.assert_array_equal(recording.data, image)
+    assert recording.centre == (9.25, 14.5)
+    assert recording.energy == pytest.approx(200e3, rel=1e-3)
+    assert recording.pixel_size == pytest.approx(75e-6 / 0.6 / 0.02508)
+    assert recording.camera_length == 0.6
+
+
+def test_cbf_mask_is_missing(tmp_path: Path) -> None:
+    image = frames(20, 30, dtype=np.int64)
+    image[3, 4] = -2
+    (tmp_path / "a.cbf").write_bytes(cbf_file(image))
+    data = open_file(tmp_path / "a.cbf").data
+    assert np.isnan(data[3, 4])
+    assert np.isnan(data).sum() == 1
+
+
+def test_cbf_agrees_with_fabio(tmp_path: Path) -> None:
+    fabio = pytest.importorskip("fabio")
+    rng = np.random.default_rng(0)
+    image = (rng.exponential(1, (50, 60)) ** 6 * 10).astype(np.int32)
+    fabio.factory("cbfimage").__class__(data=image).write(str(tmp_path / "a.cbf"))
+    np.testing.assert_array_equal(open_file(tmp_path / "a.cbf").data, image)
+
+
+# --- TVIPS ----------------------------------------------------------------------------------------
+def test_tvips_run(tmp_path: Path) -> None:
+    stack = frames(7, 20, 30)
+    (tmp_path / "a_000.tvips").write_bytes(tvips_file(stack[:3]))
+    (tmp_path / "a_001.tvips").write_bytes(tvips_file(stack[3:5], first=False))
+    (tmp_path / "a_002.tvips").write_bytes(tvips_file(stack[5:], first=False))
+    recording = open_file(tmp_path / "a_000.tvips")
+    np.testing.assert_array_equal(recording.data, stack)
+    np.testing.assert_array_equal(recording.data[2:6:3, 4], stack[2:6:3, 4])
+    angle = 2 * 15.5e-6 / 0.4
+    assert recording.pixel_size == pytest.approx(angle / physics.wavelength(200e3))
+    assert recording.energy == 200e3
+    assert recording.camera_length == pytest.approx(0.4)
+
+
+def test_tvips_agrees_with_rosettasciio(tmp_path: Path) -> None:
+    tvips = pytest.importorskip("rsciio.tvips")
+    (tmp_path / "a_000.tvips").write_bytes(tvips_file(frames(3, 20, 30)))
+    recording = open_file(tmp_path / "a_000.tvips")
+    expected = tvips.file_reader(str(tmp_path / "a_000.tvips"))[0]["data"]
+    np.testing.assert_array_equal(recording.data, expected)
 
 
 # --- EMPAD ----------------------------------------------------------------------------------------

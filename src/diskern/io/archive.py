@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from diskern.errors import DiskernError
-from diskern.io.files import fault, label, printable
+from diskern.io.files import bomb, fault, label, printable
 from diskern.io.hdf5 import choose
 from diskern.io.recording import Recording
 from diskern.io.registry import Format, formats, open_file
 
 _MOST_MEMBERS = 10_000
 _MOST_BYTES = 16 << 30
-_MOST_COMPRESSION = 1100  # deflate cannot do better than 1032 to 1
 _COMPANIONS = (".hdr", ".xml", ".emi", ".ser", ".raw")
 
 
@@ -91,8 +90,10 @@ def _with_companions(name: str, members: dict[str, zipfile.ZipInfo]) -> list[str
 
 def _extract(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     size, packed = member.file_size, member.compress_size
-    if size > _MOST_BYTES or size > _MOST_COMPRESSION * packed + 4096:
+    if size > _MOST_BYTES or bomb(size, packed):
         raise fault(path, f"a member claims {size} bytes from {packed}", "unpack it yourself")
+    if size > 0.9 * shutil.disk_usage(target.parent).free:
+        raise fault(path, f"no room to unpack {size} bytes", f"make room in {target.parent.parent}")
     if member.flag_bits & 1:
         raise fault(path, "the archive is encrypted", "unpack it and give the file inside")
     with archive.open(member) as source, target.open("wb") as sink:

@@ -50,8 +50,8 @@ def _velox_words(image: Any) -> dict[str, Any]:
     raw = bytes(np.asarray(image["Metadata"][:, 0], dtype=np.uint8)).split(b"\0", 1)[0]
     try:
         tree = json.loads(raw)
-    except ValueError:
-        return {}
+    except (ValueError, RecursionError):
+        return {}  # the image is still good
     flat: dict[str, Any] = {}
     queue = [("", tree)]
     while queue:

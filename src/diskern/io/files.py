@@ -75,6 +75,14 @@ def reading(path: Path, format_name: str) -> Iterator[None]:
         raise fault(path, f"truncated or damaged {format_name} ({why})") from error
 
 
+def bomb(size: int, packed: int) -> bool:
+    """Whether ``size`` bytes from ``packed`` compressed ones are no measurement.
+
+    Deflate cannot do better than 1032 to 1; counts of a detector reach some tens.
+    """
+    return size > 1100 * packed + 4096 or (size > 1 << 30 and size > 100 * packed)
+
+
 def refuse_dataset(path: Path, dataset: str | None, format_name: str) -> None:
     """Raise where a dataset was named in a format that holds only one."""
     if dataset is not None:

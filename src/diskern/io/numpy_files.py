@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from diskern.io.calibration import Stated, finish
-from diskern.io.files import fault, printable, refuse_dataset
+from diskern.io.files import bomb, fault, printable, refuse_dataset
 from diskern.io.hdf5 import choose, own_attributes
 from diskern.io.lazy import RawArray
 from diskern.io.recording import Recording
@@ -71,7 +71,10 @@ def read_npz(path: Path, dataset: str | None = None) -> Recording:
         name = choose(path, frames, dataset, "array")
         (shape, _, dtype), member = headers[name]
         claimed = math.prod(shape) * dtype.itemsize
-        if claimed > min(member.file_size, _MOST_ARRAY_BYTES):
+        if claimed > _MOST_ARRAY_BYTES or bomb(claimed, member.compress_size):
+            mend = "save it as .npy, which is not read into memory"
+            raise fault(path, f"array of {claimed} bytes from {member.compress_size}", mend)
+        if claimed > member.file_size:
             raise ValueError(f"{claimed} bytes announced, {member.file_size} there")
         with archive.open(member) as stream:
             data = npy.read_array(stream, allow_pickle=False)

@@ -34,8 +34,8 @@ class Format:
 
 # Formats with a signature first; those told by size or name last.
 _MODULES = (
-    "images", "tiff", "dm", "hdf5", "numpy_files", "archive", "blo", "mib", "ser", "smv",
-    "mrc", "zarr_store", "empad", "emlab", "vendor",
+    "images", "tiff", "dm", "hdf5", "numpy_files", "archive", "blo", "mib", "ser", "smv", "cbf",
+    "tvips", "mrc", "zarr_store", "empad", "emlab", "vendor",
 )  # fmt: skip
 
 
@@ -113,5 +113,5 @@ def _unknown(path: Path, head: bytes) -> Exception:
         return fault(path, f"no {claimed[0].name} file (it starts with {start})")
     if head.isascii() and not any(b < 9 for b in head):
         return fault(path, "a text, not a diffraction image", "give an image or microscope file")
-    known = "png jpg tif dm3 dm4 mrc ser emi blo mib img raw emd hspy h5 npy npz zarr zip"
+    known = "png jpg tif dm3 dm4 mrc ser emi blo mib tvips img cbf raw emd hspy h5 npy npz zarr zip"
     return fault(path, "not a format that can be read", f"convert it to one of: {known}")

@@ -1,4 +1,4 @@
-"""Formats read through optional packages: rosettasciio (its plain-dict contract) and fabio.
+"""Formats read through the optional package rosettasciio, by its contract of plain dictionaries.
 
 rosettasciio is GPL-3.0-or-later and never required.  Only readers that do not unpickle are used.
 """
@@ -14,21 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.io.calibration import Axis, Stated, finish, number
-from diskern.io.files import fault, printable, refuse_dataset
+from diskern.io.files import fault, printable
 from diskern.io.lazy import LazyArray
 from diskern.io.recording import ArrayLikeLazy, Recording
 from diskern.io.registry import Format
 
 # name: endings, rosettasciio's module
 _ROSETTA = {
-    "TVIPS movie": ((".tvips",), "tvips"),
+    "Ripple": ((".rpl",), "ripple"),
     "Semper": ((".unf",), "semper"),
-}
-# name: endings, first bytes
-_FABIO = {
-    "CBF": ((".cbf",), b"###CBF"),
-    "EDF": ((".edf",), b"{"),
-    "Mar CCD": ((".mccd",), b"II*\0"),
 }
 
 
@@ -90,31 +84,16 @@ def from_rosetta(path: Path, signal: dict[str, Any], format_name: str) -> Record
     return finish(path, _Wrapped(signal["data"]), format_name, stated)
 
 
-def _fabio_reader(name: str) -> Callable[[Path, str | None], Recording]:
-    def read(path: Path, dataset: str | None = None) -> Recording:
-        refuse_dataset(path, dataset, name)
-        opened = _package(path, "fabio", name).open(str(path))
-        header = {str(k): v for k, v in dict(opened.header).items() if not isinstance(v, dict)}
-        return finish(path, np.asarray(opened.data), name, Stated(metadata=header))
+def _named(name: str, endings: tuple[str, ...]) -> Callable[[bytes, Path], bool]:
+    def sniff(head: bytes, path: Path) -> bool:
+        # Other programs' tables end in .rpl too; a Ripple header lists its keys.
+        known = name != "Ripple" or b"data-length" in head.lower()
+        return known and path.is_file() and path.suffix.lower() in endings
 
-    return read
-
-
-def _by_name(endings: tuple[str, ...]) -> Callable[[bytes, Path], bool]:
-    return lambda head, path: path.is_file() and path.suffix.lower() in endings
+    return sniff
 
 
-def _by_both(endings: tuple[str, ...], start: bytes) -> Callable[[bytes, Path], bool]:
-    return lambda head, path: head.startswith(start) and path.suffix.lower() in endings
-
-
-FORMATS = (
-    *(
-        Format(name, endings, _by_name(endings), _rosetta_reader(name, module))
-        for name, (endings, module) in _ROSETTA.items()
-    ),
-    *(
-        Format(name, endings, _by_both(endings, start), _fabio_reader(name))
-        for name, (endings, start) in _FABIO.items()
-    ),
+FORMATS = tuple(
+    Format(name, endings, _named(name, endings), _rosetta_reader(name, module))
+    for name, (endings, module) in _ROSETTA.items()
 )
