@@ -152,7 +152,7 @@ def _second_born(index: NDArray[np.int64], amplitude: Floats, side: int) -> Floa
     return np.asarray(values / max(float(np.abs(values).max()), 1e-12))
 
 
-def testimony(
+def measured(
     material: Material,
     uvw: tuple[int, int, int],
     rng: np.random.Generator,
@@ -207,7 +207,7 @@ def cubic(
             if rng.random() < 0.5:
                 u, v = v, u  # in m-3 [uvw] and [vuw] differ
             try:
-                found.append(testimony(material, (u, v, w), rng, double))
+                found.append(measured(material, (u, v, w), rng, double))
             except DiskernError:
                 continue
         for k in counts:
@@ -242,7 +242,7 @@ def systems(
             double = float(rng.uniform(0.2, 0.6)) if rng.random() < share_double else 0.0
             try:
                 found.append(
-                    testimony(material, tuple(axes[z].tolist()), rng, double, calibrated=True)
+                    measured(material, tuple(axes[z].tolist()), rng, double, calibrated=True)
                 )
             except DiskernError:
                 continue

@@ -242,9 +242,9 @@ def test_double_diffraction_into_200_of_diamond_does_not_exclude_it():
     assert after.groups[226] < before.groups[226]
 
 
-def test_two_patterns_share_one_cell():
+def test_patterns_share_one_cell():
     phase = crystal(123, (5.2, 5.2, 7.1, 90, 90, 90), seed=2)
-    zones_seen = [(0, 0, 1), (1, 0, 0)]
+    zones_seen = [(0, 0, 1), (1, 0, 0), (1, 0, 1)]
     patterns = [evidence(phase, u, i, pixel_size=1.0) for i, u in enumerate(zones_seen)]
     found = reason(patterns)
     assert found.system()[0].name == "tetragonal"

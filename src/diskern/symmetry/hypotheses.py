@@ -193,12 +193,13 @@ def _turns(laue_class: str, place: Zones, owner: Ints, lattices: Ints) -> list[I
     A turn that does not map a sublattice onto itself is no symmetry of it.
     """
     turns = []
-    for z, lattice in zip(owner, lattices, strict=True):
+    inverses = np.linalg.inv(lattices)
+    for z, lattice, inverse in zip(owner, lattices, inverses, strict=True):
         u, v, w = place.uvw[z].tolist()
-        whole = stabiliser(laue_class, (u, v, w))
-        turned = lattice @ whole @ np.linalg.inv(lattice)
-        exact = np.abs(turned - np.rint(turned)).max((1, 2)) < 1e-6
-        turns.append(np.rint(turned[exact]).astype(np.int64))
+        turned = lattice @ stabiliser(laue_class, (u, v, w)) @ inverse
+        whole = np.rint(turned)
+        exact = np.abs(turned - whole).max((1, 2)) < 1e-6
+        turns.append(whole[exact].astype(np.int64))
     return turns
 
 

@@ -17,7 +17,7 @@ from diskern.symmetry.hypotheses import Block
 from diskern.symmetry.hypotheses_zones import Row, plane_basis, stabiliser, zones
 from diskern.symmetry.identification import ZoneAxis
 from diskern.symmetry.likelihood_metric import freedom
-from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel, log_sum
+from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
 from diskern.symmetry.reasoner_joint import Combination
 
 Ints = NDArray[np.int64]
@@ -190,14 +190,3 @@ def _look(symbol: DiffractionSymbol, uvw: tuple[int, int, int]) -> bytes:
     grid = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     absent = systematically_absent(symbol.representative, grid @ plane_basis(np.array(uvw)))
     return np.packbits(absent).tobytes() + stabiliser(symbol.laue_class, uvw).tobytes()
-
-
-def bits(probability: Floats) -> float:
-    """Entropy of a distribution in bits."""
-    positive = probability[probability > 0]
-    return float(-(positive * np.log2(positive)).sum()) if len(positive) else 0.0
-
-
-def normalised(log_weight: Floats) -> Floats:
-    """exp of log weights, summing to one."""
-    return np.asarray(np.exp(log_weight - log_sum(log_weight)))

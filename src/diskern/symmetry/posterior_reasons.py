@@ -92,7 +92,8 @@ def _row(row: Row, basis: Ints, nodes: NodeLikelihood) -> str:
     step = np.array([m, n]) @ basis
     if step[np.flatnonzero(step)[0]] < 0:
         step = -step
-    name = f"row n·({_hkl(step)}), n ≠ {period}j"
+    which = "n odd" if period == 2 else f"n no multiple of {period}"
+    name = f"row n·({_hkl(step)}) with {which}"
     if lit == 0:
         kind = "a screw axis along it or a glide plane" if guarded > 1 else "a symmetry element"
         return f"{name}: dark at {count} of {count} visible nodes, as {kind} demands"
