@@ -26,8 +26,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-_CONVINCING = 4.0  # ln odds over chance (55 : 1) below which no lattice is reported
+_CONVINCING = 3.0  # ln odds over chance (20 : 1) below which no lattice is reported
 _ANOTHER = 8.0  # ln odds that a further lattice must reach: few patterns have one
+_LOOSER = 2.5  # most that a further lattice may scatter, over the first
 _WELL_LIT = 0.7  # a lattice that shows more of its nodes is no finer net over two coarser ones
 _POLISH = 6
 _CONFLICT = 4.0  # squared standardised distance by which a spot must favour another lattice
@@ -119,7 +120,11 @@ def _total(chain: list[Verdict]) -> float:
 
 
 def _remaining(sight: Sight, verdict: Verdict) -> Sight:
-    """The spots that a lattice leaves, seen with the sharper centre that it gives."""
+    """The spots that a lattice leaves, seen with the sharper centre that it gives.
+
+    Position errors and distortion belong to the image: what fits the rest much more loosely
+    than the first lattice is one by chance.
+    """
     keep = np.ones(len(sight), dtype=bool)
     keep[verdict.members] = False
     net = verdict.net
@@ -127,6 +132,8 @@ def _remaining(sight: Sight, verdict: Verdict) -> Sight:
         sight.select(keep),
         centre=net.origin[0],
         centre_variance=float(net.covariance[0, 0, 0] + net.excess[0]),
+        astray=0.0,
+        loosest=_LOOSER**2 * float(np.median(sight.isotropic) + net.excess[0]),
     )
 
 

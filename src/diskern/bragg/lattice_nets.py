@@ -135,7 +135,8 @@ def match(nets: Nets, sight: Sight) -> Match:
     signal = nets.purity * cell_area(nets, sight) / (2 * np.pi)
     signal = signal[:, None] / blur * np.exp(-squared / (2 * blur))
     member = signal / (signal + (1 - nets.purity)[:, None])
-    member[:, 0] = 1.0
+    beam = (1 - sight.astray) * signal[:, 0] / nets.purity  # times the cell: its odds
+    member[:, 0] = beam / (beam + sight.astray + 1e-300)
     member *= prediction < (_TRUSTED * nets.spacing[:, None]) ** 2
     return Match(design, offset, variance, prediction, member)
 
@@ -163,7 +164,7 @@ def grow(nets: Nets, sight: Sight, steps: int, held: float = 1.0, freedom: float
         covariance = np.linalg.inv(information)
         shift = np.matmul(covariance, np.matmul(weighted.transpose(0, 2, 1), found.offset))
         total = found.member[:, 1:].sum(axis=1)
-        ceiling = (_LOOSEST * nets.spacing) ** 2
+        ceiling = np.minimum((_LOOSEST * nets.spacing) ** 2, sight.loosest)
         nets = Nets(
             nets.origin + shift[:, 0],
             nets.basis + shift[:, 1:],
@@ -219,7 +220,8 @@ def parameter_evidence(nets: Nets, sight: Sight, found: Match, lit: Floats) -> F
     )
     spread = spread + np.where(plane, 3, 2) * np.log(2 * np.pi)
     doubt = sight.centre_variance + nets.excess
-    beam = -np.log(2 * np.pi * doubt) - found.squared[:, 0] / (2 * doubt)
+    beam = (1 - sight.astray) * np.exp(-found.squared[:, 0] / (2 * doubt)) / (2 * np.pi * doubt)
+    beam = np.log(beam + sight.astray / cell_area(nets, sight) + 1e-300)
     return np.asarray(prior + spread + beam - 0.5 * np.log(lit + 1))
 
 

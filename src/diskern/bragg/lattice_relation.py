@@ -18,8 +18,9 @@ RelationKind = Literal["same", "rotation", "mirror", "twin", "unrelated"]
 
 _STRETCH = 0.02  # difference of metrics that image distortion alone explains
 _ROTATION = 1.0  # degrees below which two lattices are one, seen twice
-_COINCIDENT = 0.04  # of the spacing: how near a node of one must come to a node of the other
-_LARGEST_SIGMA = 25  # coincidence index beyond which a common net is chance
+_COINCIDENT = 0.015  # of its distance: how near a node of one comes to a common one of the other
+_NEAREST = 0.05  # the same in spacings, for distant nodes
+_LARGEST_SIGMA = 11  # coincidence index beyond which a common net is chance
 _REACH = 6  # nodes along a and b that are tried for a coincidence
 
 
@@ -127,7 +128,7 @@ def _coincidence(first: Floats, second: Floats) -> tuple[int, Floats]:
     miss = np.linalg.norm((fraction - np.rint(fraction)) @ second, axis=1)
     spacing = min(np.linalg.norm(first, axis=1).min(), np.linalg.norm(second, axis=1).min())
     reach = np.linalg.norm(node, axis=1)
-    common = miss < _COINCIDENT * np.minimum(reach, 3 * spacing)
+    common = miss < np.minimum(_COINCIDENT * reach, _NEAREST * spacing)
     step, node, reach = step[common], node[common], reach[common]
     if len(step) < 4:
         return 0, np.full(2, np.nan)

@@ -64,6 +64,8 @@ class Sight:
     width : smallest spacing that spots of this size could show, px.
     spacing : typical distance between neighbouring spots, px.
     taken : (T, 2) positions of spots that another lattice already explains.
+    astray : probability that the centre is not where it is said to be, whatever its variance.
+    loosest : largest position variance in px² beyond the spots' own.
     """
 
     position: Floats
@@ -75,6 +77,8 @@ class Sight:
     width: float
     spacing: float
     taken: Floats
+    astray: float = 0.05
+    loosest: float = np.inf
 
     def __len__(self) -> int:
         return len(self.position)
