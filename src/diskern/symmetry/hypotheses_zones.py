@@ -134,7 +134,7 @@ def stabiliser(laue_class: str, uvw: tuple[int, int, int]) -> Ints:
 def _in_plane(vectors: Ints, basis: Ints) -> Ints:
     """Coordinates of (…, 2, 3) plane vectors in the (2, 3) basis."""
     inverse = basis.T @ np.linalg.inv(basis @ basis.T)
-    return np.rint(vectors @ inverse).astype(np.int64)
+    return np.asarray(np.rint(vectors @ inverse).astype(np.int64))
 
 
 @cache
