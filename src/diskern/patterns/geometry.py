@@ -24,12 +24,19 @@ class Flaw(IntFlag):
 
 @dataclass(frozen=True)
 class Centre:
-    """Where the direct beam falls: (row, column) in px, its standard uncertainty, and how found."""
+    """Where the direct beam falls: (row, column) in px, its standard uncertainty, and how found.
+
+    ``radius`` is that of the direct beam at half height where it is seen, else 0.  ``rivals``
+    are other spots that might be the direct beam, likeliest first: where a Bragg spot is as
+    bright, one image cannot always tell, and the lattice is the same from either.
+    """
 
     row: float
     col: float
     sigma: float
     method: str
+    radius: float = 0.0
+    rivals: tuple[tuple[float, float], ...] = ()
 
     def as_array(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """(2,) row and column in px."""

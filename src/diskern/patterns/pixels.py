@@ -1,0 +1,141 @@
+"""Single bad pixels, bad rows and columns, and the wide pixels between detector chips."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, special
+
+from diskern.patterns.geometry import Flaw
+from diskern.patterns.levels import Image, Noise
+
+Bools = NDArray[np.bool_]
+
+FALSE_ALARMS = 0.1
+"""Expected number of sound pixels of a whole image that noise alone makes "hot" or "dead"."""
+PEAKEDNESS = 0.2
+"""A real spot one pixel wide (rms 0.6 px) still lights three neighbours to this fraction."""
+
+LEAST = 4.0
+"""Least excess in grey levels: compression and rounding leave specks of two or three."""
+
+_OFFSETS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)])
+_TOUCHING = np.abs(_OFFSETS).max(axis=1) == 1
+
+
+def find_bad_pixels(image: Image, good: Bools, noise: Noise) -> NDArray[np.uint16]:
+    """Bits `Flaw.HOT` and `Flaw.DEAD` of isolated pixels and of clusters of up to three.
+
+    A hot pixel is improbable under the counts around it, and stands alone: the third
+    brightest of its neighbours is far below it, which no electron-optical spot manages.
+    Found ones are replaced by the level around them and the search is repeated, which uncovers
+    what a cluster's own members hid.
+
+    Parameters
+    ----------
+    image : (Q_y, Q_x) finite grey levels, electrons bright.
+    good : (Q_y, Q_x) pixels to look at.
+    noise : of the image.
+    """
+    flags = np.zeros(image.shape, dtype=np.uint16)
+    work = image.astype(np.float32, copy=True)
+    z = float(special.ndtri(1 - FALSE_ALARMS / image.size))
+    for _ in range(4):
+        hot, level_hot = _outliers(work, good, noise, z)
+        dead, level_dead = _outliers(-work, good, noise, z, negative=True)
+        if not (hot[0].size or dead[0].size):
+            break
+        flags[hot] |= np.uint16(Flaw.HOT)
+        flags[dead] |= np.uint16(Flaw.DEAD)
+        work[hot] = level_hot
+        work[dead] = -level_dead
+    return flags
+
+
+def _outliers(
+    image: Image, good: Bools, noise: Noise, z: float, negative: bool = False
+) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.float32]]:
+    """Indices of pixels that stand out alone, and the median level around each."""
+    mean = ndimage.uniform_filter(image, 3, mode="nearest")
+    rough = np.sqrt(noise.variance(np.abs(mean) if negative else mean))
+    # Alone means: 8 neighbours of which two may be as bad and six at PEAKEDNESS of it, so that
+    # the pixel stands above its 3 × 3 mean by at least half of its height over the level.
+    candidate = np.nonzero(
+        good & (image - mean > np.maximum(0.5 * z * rough, LEAST * noise.quantum / 2))
+    )
+    if candidate[0].size == 0:
+        return candidate, np.zeros(0, np.float32)
+    around = _windows(image, candidate)
+    third = np.partition(around[:, _TOUCHING], -3, axis=1)[:, -3]
+    level = np.median(around, axis=1)
+    # The mean, not the median, tells of the sparse counts of a dim detector; trimmed of spots.
+    kept = np.sort(around, axis=1)[:, 4:-4] if negative else np.sort(around, axis=1)[:, :-4]
+    expected = kept.mean(axis=1)
+    variance = noise.variance(-expected if negative else expected)
+    excess = image[candidate] - expected
+    deviation = _significance(excess, variance, 0.0 if negative else noise.gain)
+    lonely = (third - level) < PEAKEDNESS * (image[candidate] - level)
+    keep = lonely & (deviation > z) & (excess > LEAST * noise.quantum)
+    if negative:
+        # A dead pixel reads near the dark level whatever falls on it.
+        keep &= -image[candidate] - noise.zero < 0.4 * (-expected - noise.zero)
+    return (candidate[0][keep], candidate[1][keep]), level[keep].astype(np.float32)
+
+
+def _windows(image: Image, at: tuple[NDArray[np.int64], ...]) -> NDArray[np.float32]:
+    """(N, 24) the 5 × 5 pixels around each position without the middle one."""
+    padded = np.pad(image, 2, mode="reflect")
+    rows, cols = (at[k][:, None] + _OFFSETS[:, k] + 2 for k in (0, 1))
+    return np.asarray(padded[rows, cols])
+
+
+def _significance(
+    excess: NDArray[np.float32], variance: NDArray[np.float32], gain: float
+) -> NDArray[np.float64]:
+    """Normal deviate of an excess over a Poisson expectation of the given variance."""
+    if gain <= 0:
+        return np.asarray(excess / np.sqrt(variance), dtype=float)
+    expected = np.maximum(variance / gain**2, 1e-6).astype(float)
+    count = np.maximum(expected + excess / gain, 1e-9)
+    deviance = count * np.log(count / expected) - (count - expected)
+    return np.asarray(np.sign(excess) * np.sqrt(2 * np.maximum(deviance, 0)))
+
+
+def find_bad_lines(image: Image, good: Bools) -> NDArray[np.uint16]:
+    """Bits `Flaw.CROSS`, `Flaw.HOT` and `Flaw.DEAD` of whole rows and columns.
+
+    A line is bad where it differs from the lines on both sides over nearly its whole length,
+    by more than lines ever do.  Lines in the middle of the detector or next to a multiple of
+    256 are the wide pixels between the chips.
+    """
+    flags = np.zeros(image.shape, dtype=np.uint16)
+    _mark_lines(image, good, flags)
+    _mark_lines(image.T, good.T, flags.T)
+    return flags
+
+
+def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
+    count = len(image)
+    if count < 32:
+        return
+    reach = 4
+    middle = slice(reach, count - reach)
+    before, after, line = image[: -2 * reach], image[2 * reach :], image[middle]
+    usable = good[: -2 * reach] & good[2 * reach :] & good[middle]
+    enough = usable.sum(1) > max(16, 0.3 * image.shape[1])
+    above = (line > np.maximum(before, after)) & usable
+    below = (line < np.minimum(before, after)) & usable
+    covered = np.maximum(usable.sum(1), 1)
+    middles = (before + after) / 2
+    change = np.where(usable, line - middles, 0).sum(1) / np.maximum(
+        np.where(usable, np.abs(middles), 0).sum(1), 1e-12
+    )
+    size = image.shape[0]
+    for share, sign, kind in ((above, 1, Flaw.HOT), (below, -1, Flaw.DEAD)):
+        # By chance a pixel is above both of its neighbours one time in three.
+        bad = enough & (share.sum(1) / covered > 0.7) & (sign * change > 0.2)
+        for row in np.nonzero(bad)[0] + reach:
+            gap = min(abs((row + 0.5) % 256 - 256 * round((row + 0.5) % 256 / 256)),
+                      abs(row + 0.5 - size / 2))  # fmt: skip
+            flaw = Flaw.CROSS if gap <= 4 else kind
+            flags[row] |= np.uint16(flaw)

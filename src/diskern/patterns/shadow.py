@@ -1,0 +1,189 @@
+"""Where no electrons could arrive: beam stop, and outside a round or masked detector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from diskern.patterns.geometry import Flaw
+from diskern.patterns.levels import Image, block_mean, quantum
+from diskern.patterns.polar import group_quantiles
+from diskern.patterns.symmetry import gradient_centre
+
+Bools = NDArray[np.bool_]
+
+WORKING_SIZE = 192
+"""Shadows are large: they are sought on an image reduced to about this many pixels a side."""
+
+
+def find_shadows(image: Image, good: Bools) -> NDArray[np.uint16]:
+    """Bits `Flaw.BEAM_STOP` and `Flaw.MISSING` of the parts of an image left dark.
+
+    A shadow is a region at the dark level that reaches the image's border and whose edge is
+    sharp: within a few pixels the level falls from that of the lit image to nearly nothing.
+    A background that fades out has no such edge.  What lies inside the convex hull of the lit
+    part is a beam stop, what lies outside is not detector.
+
+    Parameters
+    ----------
+    image : (Q_y, Q_x) finite grey levels, electrons bright.
+    good : (Q_y, Q_x) pixels not yet known to be flawed.
+    """
+    flags = np.zeros(image.shape, dtype=np.uint16)
+    factor = max(1, round(min(image.shape) / WORKING_SIZE))
+    small, share = block_mean(image, good, factor)
+    use = share > 0.5
+    if use.sum() < 200 or not use.any():
+        return flags
+    level = _smooth(small, use)
+    noise = _noise_of(small, level, use)
+    # Rounding makes a sharp step of one grey level out of any gentle slope.
+    dark = _dark_regions(level, use, noise, 1.5 * quantum(image))
+    if not dark.any():
+        return flags
+    dark = _grow(level, use, dark, noise)
+    outside = _outside_hull(use & ~dark) & dark
+    stop = dark & ~outside
+    for region, flaw in ((stop, Flaw.BEAM_STOP), (outside, Flaw.MISSING)):
+        flags[_enlarge(region, factor, image.shape)] |= np.uint16(flaw)
+    return flags
+
+
+def _smooth(small: Image, use: Bools) -> Image:
+    weight = ndimage.gaussian_filter(use.astype(np.float32), 0.8)
+    value = ndimage.gaussian_filter(np.where(use, small, 0), 0.8)
+    return np.asarray(value / np.maximum(weight, 1e-3), dtype=np.float32)
+
+
+def _noise_of(small: Image, level: Image, use: Bools) -> float:
+    """Standard deviation of ``level`` in the darkest quarter, where shadows are sought."""
+    cut = np.percentile(level[use], 25)
+    rest = (small - level)[use & (level <= cut)]
+    spread = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+    # Levels rounded to the same number hide noise below the rounding.
+    return max(0.5 * spread, 0.2 * float(np.std(rest)), 1e-6 * float(np.ptp(level)), 1e-12)
+
+
+def _dark_regions(level: Image, use: Bools, noise: float, least_step: float) -> Bools:
+    """Regions below some threshold whose edges are sharp; nested ones by their best threshold."""
+    zero = float(np.percentile(level[use], 0.5))
+    top = float(np.percentile(level[use], 75))
+    found = np.zeros(level.shape, dtype=bool)
+    if top - zero < max(4 * noise, least_step):
+        return found
+    candidates: list[tuple[float, Bools]] = []
+    low = ndimage.minimum_filter(level, size=7) - zero
+    high = ndimage.maximum_filter(level, size=7) - zero
+    steep = (high > max(4 * noise, least_step)) & (low < 0.45 * high)
+    for threshold in zero + np.geomspace(max(3 * noise, 2e-3 * (top - zero)), top - zero, 14):
+        labels, count = ndimage.label((level < threshold) & use)
+        for index in _large_border_labels(labels, count):
+            region = labels == index
+            edge = ndimage.binary_dilation(region) & ~region & use
+            if edge.sum() < 0.1 * min(level.shape) or steep[edge].mean() < 0.5:
+                continue
+            share, length = _sharp_edge(level, use, region, zero, max(4 * noise, least_step))
+            if share > 0.55:
+                candidates.append((share * np.sqrt(length), region))
+    for _, region in sorted(candidates, key=lambda c: -c[0]):
+        if not (found & region).any():
+            found |= region
+    return found
+
+
+def _sharp_edge(
+    level: Image, use: Bools, region: Bools, zero: float, least_step: float
+) -> tuple[float, int]:
+    """Share of a region's edge that is a shadow's, and the edge's length in px.
+
+    Across a shadow's edge the level jumps from near the dark level to a plateau; where the
+    light merely fades, it goes on rising outside as it did before.
+    """
+    edge = ndimage.binary_dilation(region) & ~region & use
+    length = int(edge.sum())
+    if length == 0:
+        return 0.0, 0
+    inward = ndimage.distance_transform_cdt(region, "chessboard")
+    outward = ndimage.distance_transform_cdt(~region, "chessboard")
+    here = np.nonzero(edge)
+
+    def mean_near(part: Bools, size: int) -> NDArray[np.float32]:
+        weight = ndimage.uniform_filter(part.astype(np.float32), size)[here]
+        total = ndimage.uniform_filter(np.where(part, level, 0), size)[here]
+        return np.where(weight > 1e-6, total / np.maximum(weight, 1e-6), np.nan)
+
+    inside = mean_near((inward >= 2) & (inward < 6), 11) - zero
+    near = mean_near(use & (outward >= 2) & (outward < 5), 9) - zero
+    far = mean_near(use & (outward >= 5) & (outward < 10), 19) - zero
+    step = near - inside
+    sharp = (step > least_step) & (inside < 0.4 * near) & (np.abs(far - near) < 0.6 * step)
+    return float(np.mean(sharp)), length
+
+
+def _large_border_labels(labels: NDArray[Any], count: int) -> list[int]:
+    """Labels of regions that touch the border and are not slivers."""
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    touching = np.unique(border[border > 0])
+    return [int(i) for i in touching if area[i] > 0.002 * labels.size]
+
+
+def _grow(level: Image, use: Bools, dark: Bools, noise: float) -> Bools:
+    """Add the stop's brighter tip: connected to it, yet under half of the ring it lies on."""
+    lit = use & ~ndimage.binary_dilation(dark, iterations=3)
+    meeting = gradient_centre(level, lit, 1.5)
+    if meeting is None:
+        return dark
+    zero = float(np.median(level[dark]))
+    y, x = np.ogrid[: level.shape[0], : level.shape[1]]
+    ring = np.hypot(y - meeting.position[0], x - meeting.position[1]).astype(np.int64)
+    ring = np.minimum(ring, 4 * max(level.shape))
+    middle, count = group_quantiles(level[lit] - zero, ring[lit], int(ring.max()) + 1, (0.4,))
+    expected = np.nan_to_num(middle[0])[ring]
+    known = (count > 6)[ring]
+    shaded = known & (level - zero < 0.5 * expected) & (expected > 10 * noise) & use
+    reach = ndimage.binary_dilation(dark, iterations=16)
+    grown = ndimage.binary_propagation(dark, mask=dark | (shaded & reach))
+    closed = ndimage.binary_closing(np.pad(grown, 4, mode="edge"), iterations=3)[4:-4, 4:-4]
+    return _fill_small_holes(closed | grown)
+
+
+def _fill_small_holes(region: Bools) -> Bools:
+    """Fill holes; the lit part of a round detector, ringed by darkness, is none."""
+    holes = ndimage.binary_fill_holes(region) & ~region
+    labels, _ = ndimage.label(holes)
+    area = np.bincount(labels.ravel())
+    return np.asarray(region | (holes & (area < 0.02 * region.size)[labels]))
+
+
+def _outside_hull(lit: Bools) -> Bools:
+    """Pixels outside the convex hull of the largest lit region."""
+    labels, count = ndimage.label(ndimage.binary_opening(lit, iterations=2))
+    if count == 0:
+        return np.zeros(lit.shape, dtype=bool)
+    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    points = np.argwhere(largest ^ ndimage.binary_erosion(largest, border_value=0))
+    try:
+        hull = ConvexHull(points)
+    except QhullError:
+        return np.zeros(lit.shape, dtype=bool)
+    y, x = np.ogrid[: lit.shape[0], : lit.shape[1]]
+    outside = np.zeros(lit.shape, dtype=bool)
+    for a, b, c in hull.equations:
+        outside |= a * y + b * x + c > 1.5
+    return outside
+
+
+def _enlarge(region: Bools, factor: int, shape: tuple[int, ...]) -> Bools:
+    """To full size, grown over the penumbra (one reduced pixel and a half, at least 2 px)."""
+    grown = ndimage.binary_dilation(region, iterations=2 if factor == 1 else 1)
+    full = np.zeros(shape, dtype=bool)
+    rows, cols = (
+        np.minimum(np.arange(n) // factor, m - 1) for n, m in zip(shape, region.shape, strict=True)
+    )
+    full[:] = grown[np.ix_(rows, cols)]
+    return full
