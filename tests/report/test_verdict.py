@@ -14,6 +14,8 @@ def test_a_clear_answer(identified):
 def test_a_weak_best_phase_is_no_answer(identified):
     weak = tuple(replace(p, score=0.3) for p in identified.phases)
     assert "No candidate phase stands out" in verdict.verdict(replace(identified, phases=weak))
+    poor = tuple(replace(p, score=0.01) for p in identified.phases)
+    assert "unlisted phase" in verdict.verdict(replace(identified, phases=poor))
 
 
 def test_an_undecided_system_is_not_announced_as_an_answer(identified):

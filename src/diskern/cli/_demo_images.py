@@ -29,7 +29,7 @@ PIXEL_SIZE = 0.0055
 ENERGY = 200e3
 G_MAX = 1.5
 THICKNESS = 160.0
-GRAINS = 4000
+GRAINS = 3000
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,13 @@ def _silicon() -> Case:
         "silicon",
         "One crystal in three zones",
         "Three exposures of one silicon crystal; the second is tilted 1° off its zone and has "
-        "a beam stop. Pixel size and voltage are given.",
+        "a beam stop. Pixel size and voltage are given, and that there may be silicon, carbon and "
+        "oxygen.",
         images,
         "Si",
         227,
-        {"pixel_size": PIXEL_SIZE, "energy": ENERGY},
-        ("--pixel-size", f"{PIXEL_SIZE:g}", "--voltage", "200"),
+        {"pixel_size": PIXEL_SIZE, "energy": ENERGY, "elements": ["Si", "C", "O"]},
+        ("--pixel-size", f"{PIXEL_SIZE:g}", "--voltage", "200", "--elements", "Si,C,O"),
     )
 
 
@@ -104,12 +105,13 @@ def _gold() -> Case:
     return Case(
         "gold",
         "Rings of a polycrystal",
-        "An 8-bit picture of gold nanocrystals with a scale bar burnt in; its label is given.",
+        "An 8-bit picture of gold nanocrystals with a scale bar burnt in; its label and "
+        "the elements are given.",
         {"rings.png": image},
         "Au",
         225,
-        {"scale_bar": 0.5},
-        ("--scale-bar", "5"),
+        {"scale_bar": 0.5, "elements": ["Au", "Cu"]},
+        ("--scale-bar", "5", "--elements", "Au,Cu"),
     )
 
 
@@ -157,7 +159,7 @@ def _powder_exposure(name: str, *camera: lab.Transform, seed: int) -> NDArray[np
         _phase(name).with_u_iso(0.008),
         Rotation.random(GRAINS, random_state=np.random.default_rng(seed)),
         energy=ENERGY,
-        g_max=1.35,
+        g_max=1.9,
         thickness=50.0,
     )
     every = SpotPattern(

@@ -95,16 +95,20 @@ def _write(image: Any, path: Path) -> Path:
 
 
 def fits(case: Case, answer: Identification) -> bool:
-    """Whether an answer agrees with the truth: refused, or the right phase and symmetry.
+    """Whether an answer agrees with the truth.
 
-    The best phase must be the true one, and where a symmetry was given at all, the best
-    extinction symbol must hold the true space group.
+    A specimen that is no crystal must be refused.  Else the true phase must come first, and no
+    extinction symbol that excludes the true space group may be held probable.
     """
+    from diskern.report.verdict import UNDECIDED_BELOW
+
     if case.phase is None or not answer.crystal:
         return case.phase is None and not answer.crystal
-    named = bool(answer.phases) and answer.phases[0].name == case.phase
-    symbols = answer.extinction_symbol
-    return named and (not symbols or case.space_group in symbols[0].space_groups)
+    misled = any(
+        symbol.probability >= UNDECIDED_BELOW and case.space_group not in symbol.space_groups
+        for symbol in answer.extinction_symbol
+    )
+    return bool(answer.phases) and answer.phases[0].name == case.phase and not misled
 
 
 def _summary(exhibit: Exhibit) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def draw_rings(axes: Axes, rings: Rings, labels: list[str]) -> None:
 def draw_centre(axes: Axes, analysis: Analysis) -> None:
     """The direct beam as a cross."""
     centre = analysis.centre
-    axes.plot(centre.col, centre.row, "+", color=style.CENTRE_COLOUR, ms=11, mew=1.6)
+    axes.plot(centre.col, centre.row, "+", color=style.CENTRE_COLOUR, ms=12, mew=1.8, zorder=6)
 
 
 # --- words on the image -----------------------------------------------------------------------

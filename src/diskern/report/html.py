@@ -150,7 +150,8 @@ def _ranked(title: str, ranked: tuple[Ranked, ...], groups: bool = False) -> Htm
 
 # --- candidate phases -------------------------------------------------------------------------
 def _phases(identification: Identification) -> Html:
-    rows = [_phase_row(phase) for phase in identification.phases[:PHASES_AT_MOST]]
+    tried = [p for p in identification.phases if p.explained > 0]
+    rows = [_phase_row(phase) for phase in tried[:PHASES_AT_MOST]]
     heads = (
         *("Phase", "Formula", "Space group", "Score", "", "Explained"),
         *("Residual", "Scale", "Zone axes", "Source"),
@@ -158,7 +159,7 @@ def _phases(identification: Identification) -> Html:
     shown = table(heads, rows)
     if not shown:
         return Html("")
-    left = len(identification.phases) - PHASES_AT_MOST
+    left = len(tried) - PHASES_AT_MOST
     note = (
         "Score: share of the evidence among all candidates and an unlisted phase. Explained: share "
         "of the measured spots or rings that the phase indexes. Residual: rms distance of measured "
@@ -166,7 +167,7 @@ def _phases(identification: Identification) -> Html:
     )
     if left > 0:
         note = f"{left} candidates with a lower score are not listed. {note}"
-    comments = [f"{p.name}: {words}" for p in identification.phases[:3] for words in p.notes]
+    comments = [f"{p.name}: {words}" for p in tried[:1] for words in p.notes]
     return section("Candidate phases", shown, element("p", note, class_="soft"), _bullets(comments))
 
 
@@ -186,11 +187,16 @@ def _phase_row(phase: PhaseMatch) -> tuple[Any, ...]:
         bar(phase.score),
         notation.percent(phase.score),
         notation.percent(phase.explained),
-        f"{100 * phase.residual:.2g} %",
+        f"{100 * phase.residual:.2g} %" if np.isfinite(phase.residual) else "",
         scale,
         join(zones, ", "),
-        element("code", Path(phase.source).name) if phase.source else "",
+        element("span", _short_source(phase.source), class_="soft"),
     )
+
+
+def _short_source(source: str) -> str:
+    """A publication as it stands; of a CIF file only its name."""
+    return Path(source).name if source.lower().endswith(".cif") else source
 
 
 # --- one pattern --------------------------------------------------------------------------------

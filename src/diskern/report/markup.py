@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
+
+SHORT_CELL = 20
 
 
 class Html(str):
@@ -43,13 +46,21 @@ def section(title: str, *content: Any) -> Html:
 
 
 def table(headings: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Html:
-    """A table that scrolls sideways on a narrow screen; nothing where there are no rows."""
-    lines = [element("tr", join(element("td", cell) for cell in row)) for row in rows]
+    """A table that scrolls sideways on a narrow screen; nothing where there are no rows.
+
+    Short cells are kept on one line, long ones fold.
+    """
+    lines = [element("tr", join(_cell(cell) for cell in row)) for row in rows]
     if not lines:
         return Html("")
     head = element("tr", join(element("th", h, scope="col") for h in headings))
     inner = join([element("thead", head), element("tbody", join(lines))])
     return element("div", element("table", inner), class_="scroll")
+
+
+def _cell(content: Any) -> Html:
+    words = re.sub(r"<[^>]*>|&[^;]*;", "", html(content))
+    return element("td", content, class_="short" if len(words) <= SHORT_CELL else "")
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Html:

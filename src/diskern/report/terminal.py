@@ -114,7 +114,7 @@ def _ranked(ranked: tuple[Ranked, ...], title: str) -> Table:
 def _phases(identification: Identification) -> Table:
     right = ("score", "explained", "residual", "scale")
     table = _table("phase", "space group", *right, "zone axes", right=right)
-    for phase in identification.phases[: 2 * ROWS]:
+    for phase in [p for p in identification.phases if p.explained > 0][: 2 * ROWS]:
         zones = ", ".join(direction_text(z[0]) for z in phase.zone_axes if z is not None)
         error = 100 * (phase.scale - 1)
         cells = (
@@ -122,7 +122,7 @@ def _phases(identification: Identification) -> Table:
             f"{space_group_text(phase.space_group)}" if phase.space_group else "",
             percent(phase.score),
             percent(phase.explained),
-            f"{100 * phase.residual:.2g} %",
+            f"{100 * phase.residual:.2g} %" if np.isfinite(phase.residual) else "",
             f"{error:+.1f} %" if np.isfinite(error) else "free",
             zones,
         )

@@ -44,6 +44,8 @@ def _phase(identification: Identification) -> str:
         return ""
     best, *others = identification.phases
     group = f" ({space_group_text(best.space_group)})" if best.space_group else ""
+    if 1 - sum(p.score for p in identification.phases) > max(best.score, UNDECIDED_BELOW):
+        return "None of the candidate phases fits better than an unlisted phase would."
     if best.score < UNDECIDED_BELOW:
         names = listing([f"{p.name} ({percent(p.score)})" for p in identification.phases[:3]])
         return f"No candidate phase stands out; best are {names}."
@@ -59,7 +61,7 @@ def ambiguity(identification: Identification) -> str:
         return ""
     names = [f"{space_group_text(n)} ({n})" for n in groups]
     if len(groups) == 1:
-        return f"Every other space group is contradicted; {names[0]} is left."
+        return f"No other space group looks like {names[0]} in what was given."
     shown = names if len(names) <= 14 else [*names[:12], f"{len(names) - 12} more"]
     return f"These {len(groups)} space groups look the same in what was given: {listing(shown)}."
 
