@@ -69,6 +69,17 @@ def of_symbols(groups: Floats) -> Floats:
     return np.array([groups[np.array(s.space_groups) - 1].sum() for s in diffraction_symbols()])
 
 
+def leading(groups: Floats) -> DiffractionSymbol:
+    """The best diffraction symbol of the best crystal system, from (230,) probabilities."""
+    value = of_symbols(groups)
+    total = dict.fromkeys(SYSTEMS, 0.0)
+    for symbol in diffraction_symbols():
+        total[symbol.system] += float(value[symbol.index])
+    system = max(total, key=lambda s: total[s])
+    own = [s for s in diffraction_symbols() if s.system == system]
+    return max(own, key=lambda s: value[s.index])
+
+
 def _by_tree() -> Floats:
     weight = np.zeros(230)
     groups = extinction_groups()
@@ -125,8 +136,8 @@ class Posterior:
 
     @property
     def best(self) -> DiffractionSymbol:
-        """The most probable diffraction symbol."""
-        return diffraction_symbols()[int(self.symbols.argmax())]
+        """The most probable diffraction symbol of the most probable crystal system."""
+        return leading(self.groups)
 
     def diffraction_symbol(self) -> tuple[Ranked, ...]:
         """The 122 diffraction symbols, most probable first."""

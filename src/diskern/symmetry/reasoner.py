@@ -19,7 +19,7 @@ from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import blocks
 from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel, log_sum
-from diskern.symmetry.posterior import Posterior, Prior, of_symbols
+from diskern.symmetry.posterior import Posterior, Prior, leading, of_symbols
 from diskern.symmetry.posterior_ambiguity import ambiguity_set, next_zone, zone_posteriors
 from diskern.symmetry.posterior_reasons import best_cell, sentences
 from diskern.symmetry.reasoner_joint import Combination, Relation, combine
@@ -78,7 +78,7 @@ def reason(
         members = np.array(symbol.space_groups) - 1
         share = group_prior[members]
         groups[members] = probability[symbol.index] * share / max(share.sum(), 1e-300)
-    head = diffraction_symbols()[int(probability.argmax())]
+    head = leading(groups)
     best = next(r for r in results if head in r.block.symbols)
     chosen = best.best(best.block.symbols.index(head))
     zone, why = next_zone(best, chosen, probability)
