@@ -41,6 +41,14 @@ def common_phases(elements: Iterable[str] | None = None) -> tuple[Crystal, ...]:
     return tuple(c for c in _all_phases() if set(c.elements) <= allowed)
 
 
+@cache
+def common_space_groups() -> tuple[int, ...]:
+    """The space group of each common phase, in the order of `common_phases`."""
+    import gemmi
+
+    return tuple(gemmi.find_spacegroup_by_name(e["space_group"]).number for e in _entries())
+
+
 def load_candidates(source: str | Path | Sequence[str | Path]) -> list[Crystal]:
     """Crystals from CIF files.
 

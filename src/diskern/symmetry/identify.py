@@ -23,7 +23,7 @@ from diskern.patterns.read import read
 from diskern.symmetry.evidence import evidence_from
 from diskern.symmetry.identification import Identification, PhaseMatch, ZoneAxis
 from diskern.symmetry.phases import search_phases
-from diskern.symmetry.posterior import Posterior
+from diskern.symmetry.posterior import Posterior, Prior
 from diskern.symmetry.reasoner import reason
 from diskern.symmetry.ring_phases import search_ring_phases
 
@@ -45,6 +45,8 @@ class IdentifyOptions:
     tilts : goniometer angle of each pattern in degrees about one common axis, or None.
     ellipse : distortion of the setting, measured on a ring pattern, or None.
     scale_bar : length that the burnt-in scale bar stands for, in 1/Å, or None.
+    prior : what is held of the symmetry before any pattern is seen; by default
+        `Prior.natural`, in which frequent space groups count more.
     limit : how many phases to keep in the answer.
     """
 
@@ -52,6 +54,7 @@ class IdentifyOptions:
     tilts: Sequence[float] | None = None
     ellipse: Ellipse | None = None
     scale_bar: float | None = None
+    prior: Prior | None = None
     limit: int = 10
 
 
@@ -90,7 +93,7 @@ def identify(
     """
     options = options or IdentifyOptions()
     tell = progress or (lambda words: None)
-    inputs = [patterns] if _is_one(patterns) else list(patterns)
+    inputs: list[Any] = [patterns] if _is_one(patterns) else list(patterns)  # type: ignore[arg-type]
     if not inputs:
         raise DiskernError("no patterns given; name at least one file")
     allowed = None if elements is None else sorted(check_elements(elements))
@@ -103,7 +106,7 @@ def identify(
         whys = list(dict.fromkeys(a.refusal or "nothing crystalline was found" for a in refused))
         return Identification(False, "; ".join(whys), analyses, provenance=provenance)
     tell("weighing symmetries")
-    posterior, spoke = _symmetry(analyses)
+    posterior, spoke = _symmetry(analyses, options.prior or Prior.natural())
     tell(f"indexing against {len(crystals)} phases")
     phases = _phases(analyses, crystals, options)
     zones = _zones(len(analyses), posterior, spoke)
@@ -201,15 +204,23 @@ def _as_list(given: Any) -> list[Any]:
 
 
 # --- the two opinions -------------------------------------------------------------------------
-def _symmetry(analyses: Sequence[Analysis]) -> tuple[Posterior | None, list[int]]:
+def _symmetry(analyses: Sequence[Analysis], prior: Prior) -> tuple[Posterior | None, list[int]]:
     """The reasoner's posterior, and which patterns it was made from."""
     spoke, evidence = [], []
+    sizes = {a.pattern.pixel_size for a in analyses}
+    # One stated pixel size for all: whatever its error, all patterns share it.
+    camera = "common" if len(sizes) == 1 and None not in sizes else None
     for i, analysis in enumerate(analyses):
         nets = [lattice for lattice in analysis.lattices if lattice.rank == 2]
         if analysis.kind == "spots" and nets:
             spoke.append(i)
-            evidence.append(evidence_from(analysis, nets[0]))
-    return (reason(evidence), spoke) if evidence else (None, [])
+            found = evidence_from(analysis, nets[0])
+            if camera is not None:
+                found = found.with_scale(
+                    analysis.pattern.pixel_size, analysis.pattern.pixel_size_error, camera
+                )
+            evidence.append(found)
+    return (reason(evidence, prior=prior), spoke) if evidence else (None, [])
 
 
 def _phases(
@@ -218,10 +229,14 @@ def _phases(
     """Matching phases; spots and rings of one specimen are multiplied into one opinion."""
     if not crystals:
         return ()
+    spots = any(a.kind == "spots" for a in analyses)
+    rings = any(a.kind == "rings" for a in analyses)
+    # Both opinions are multiplied name by name, so neither may leave a name out.
+    limit = len(crystals) if spots and rings else options.limit
     by_spots = search_phases(
-        analyses, crystals, tilts=options.tilts, ellipse=options.ellipse, limit=len(crystals)
+        analyses, crystals, tilts=options.tilts, ellipse=options.ellipse, limit=limit
     )
-    by_rings = search_ring_phases(analyses, crystals, limit=len(crystals))
+    by_rings = search_ring_phases(analyses, crystals, limit=limit)
     if by_spots and by_rings:
         ring_score = {m.name: m.score for m in by_rings}
         scores = np.array([m.score * ring_score.get(m.name, 0.0) for m in by_spots])
@@ -259,7 +274,9 @@ def _provenance(
     crystals: Sequence[Crystal],
     options: IdentifyOptions,
 ) -> dict[str, Any]:
-    stated = asdict(options) | {
+    chosen = replace(options, prior=None)
+    stated = asdict(chosen) | {
+        "prior": "natural" if options.prior is None else "given",
         "pixel_size": pixel_size,
         "energy": energy,
         "elements": elements,
