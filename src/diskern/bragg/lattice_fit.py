@@ -29,6 +29,7 @@ Bools = NDArray[np.bool_]
 _CONVINCING = 3.0  # ln odds over chance (20 : 1) below which no lattice is reported
 _ANOTHER = 8.0  # ln odds that a further lattice must reach: few patterns have one
 _LOOSER = 2.5  # most that a further lattice may scatter, over the first
+_SPARSE = 0.15  # a further lattice that shows less of its nodes is a mesh that catches anything
 _WELL_LIT = 0.7  # a lattice that shows more of its nodes is no finer net over two coarser ones
 _POLISH = 6
 _CONFLICT = 4.0  # squared standardised distance by which a spot must favour another lattice
@@ -109,6 +110,7 @@ def _chain(first: Verdict, sight: Sight, most: int) -> list[Verdict]:
     while len(chain) < most:
         sight = _remaining(sight, chain[-1])
         further = search(sight, _ANOTHER) if len(sight) > 2 else []
+        further = [v for v in further if len(v.members) >= _SPARSE * v.nodes]
         if not further or further[0].evidence < _ANOTHER:
             break
         chain.append(further[0])

@@ -222,7 +222,10 @@ def parameter_evidence(nets: Nets, sight: Sight, found: Match, lit: Floats) -> F
     doubt = sight.centre_variance + nets.excess
     beam = (1 - sight.astray) * np.exp(-found.squared[:, 0] / (2 * doubt)) / (2 * np.pi * doubt)
     beam = np.log(beam + sight.astray / cell_area(nets, sight) + 1e-300)
-    return np.asarray(prior + spread + beam - 0.5 * np.log(lit + 1))
+    # The scatter beyond the stated sigma: half-Cauchy prior of that scale, posterior ~ lit^-1/2.
+    stated = float(np.median(sight.isotropic))
+    scatter = -0.5 * np.log1p(nets.excess / stated) - 0.5 * np.log(lit + 1)
+    return np.asarray(prior + spread + beam + scatter)
 
 
 def quick_evidence(nets: Nets, sight: Sight) -> Floats:
