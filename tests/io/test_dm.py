@@ -46,7 +46,7 @@ def test_units(tmp_path: Path, unit: str, scale: float, expected: float | None) 
     path.write_bytes(dm_file(frames(64, 64), [(float(scale), 0.0, unit)] * 2))
     recording = open_file(path)
     assert recording.pixel_size == (expected and pytest.approx(expected, rel=1e-4))
-    assert (expected is None) == any("no pixel size" in note for note in recording.notes)
+    assert (expected is None) == any("no pixel size" in note for note in recording.missing)
     if unit == "nm":
         assert any("real space" in note for note in recording.notes)
 

@@ -52,7 +52,7 @@ def test_opens_as_the_manifest_says(experimental: Path, name: str) -> None:
     assert recording.energy == (None if energy is None else pytest.approx(energy, rel=1e-3))
     assert recording.camera_length == (None if length is None else pytest.approx(length))
     assert recording.centre == centre
-    missing = " ".join(recording.notes)
+    missing = " ".join(recording.missing)
     assert (pixel is None) == ("no pixel size" in missing)
     assert (energy is None) == ("no beam energy" in missing)
     assert np.asarray(recording.data).std() > 0

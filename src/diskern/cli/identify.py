@@ -95,13 +95,13 @@ def identify(
     if pixel_size_error is not None and not 0 < pixel_size_error <= 50:
         raise DiskernError(f"--pixel-size-error {pixel_size_error:g} is not in 0 to 50 %")
     known: dict[str, Any] = {
+        "dataset": dataset,
         "scale_bar": None if scale_bar is None else scale_bar / 10,
         "tilts": _tilts(tilts, len(files)),
         "pixel_size_error": None if pixel_size_error is None else pixel_size_error / 100,
     }
     energy = None if voltage is None else voltage * 1e3
     with progress("reading") as tell:
-        from diskern.patterns.read import read
         from diskern.symmetry.identify import IdentifyOptions
         from diskern.symmetry.identify import identify as identify_patterns
 
@@ -112,7 +112,7 @@ def identify(
             pixel_size, found = _calibrate(calibrate_from, calibrant, energy)
             known |= {name: value for name, value in found.items() if known.get(name) is None}
         answer = identify_patterns(
-            [read(path, dataset=dataset) if dataset else path for path in files],
+            files,
             pixel_size=pixel_size,
             energy=energy,
             elements=_split(elements),

@@ -77,7 +77,7 @@ def describe(recording: Recording, frame: NDArray[Any]) -> dict[str, Any]:
         "centre": list(recording.centre) if recording.centre else None,  # row, column in px
         "scan_step": list(recording.scan_step) if recording.scan_step else None,  # Å
         "first_frame": statistics(frame),
-        "notes": list(recording.notes),
+        "notes": [*recording.notes, *recording.missing],
     }
 
 

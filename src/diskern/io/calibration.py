@@ -1,7 +1,7 @@
 """From what a file says about its axes to a `Recording` with checked numbers.
 
 Every reader ends in `finish`: there the units become 1/Å, eV, m and Å, numbers that cannot be
-a microscope's are dropped, and what is missing is said in words.
+a microscope's are dropped, and why is said in words.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ def finish(path: Path, data: ArrayLikeLazy, format_name: str, stated: Stated) ->
         centre = _centre_of(stated.detector, frame)
     centre = _check_centre(centre, frame, notes)
     step = _scan_step(stated.scan, notes) if shaped.ndim == 4 else None
-    notes += _missing(pixel_size, energy, step, shaped.ndim == 4)
     return Recording(
         data=shaped,
         format=format_name,
@@ -281,14 +280,3 @@ def _scan_step(axes: tuple[Axis, Axis] | None, notes: list[str]) -> tuple[float,
             return None
         steps.append(step)
     return steps[0], steps[1]
-
-
-def _missing(
-    pixel_size: float | None, energy: float | None, step: tuple[float, float] | None, scan: bool
-) -> Iterable[str]:
-    if pixel_size is None:
-        yield "no pixel size in 1/Å: give --pixel-size (1/Å) or --camera-constant (px·Å)"
-    if energy is None:
-        yield "no beam energy: give --voltage (kV)"
-    if scan and step is None:
-        yield "no scan step: maps will be scaled in scan pixels"

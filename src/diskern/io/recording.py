@@ -35,7 +35,7 @@ class Recording:
     centre : (row, column) of the direct beam in px where the file states it, or None.
     scan_step : (y, x) in Å, or None.
     metadata : the file's own words, flat, for `diskern info`.
-    notes : what was missing or doubtful, a sentence each.
+    notes : what was doubtful, a sentence each.
     """
 
     data: ArrayLikeLazy
@@ -47,3 +47,17 @@ class Recording:
     scan_step: tuple[float, float] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the file does not say and the user may, a sentence each."""
+        scan = len(self.data.shape) == 4
+        wanted = (
+            (
+                self.pixel_size is None,
+                "no pixel size in 1/Å: give --pixel-size (1/Å) or --camera-constant (px·Å)",
+            ),
+            (self.energy is None, "no beam energy: give --voltage (kV)"),
+            (scan and self.scan_step is None, "no scan step: maps will be scaled in scan pixels"),
+        )
+        return tuple(words for absent, words in wanted if absent)

@@ -111,26 +111,9 @@ class Identification:
             "provenance": self.provenance,
         }
 
-    def verdict(self) -> str:
-        """The answer in one sentence."""
-        if not self.crystal:
-            return f"No crystal: {self.refusal}"
-        parts = []
-        if self.phases and self.phases[0].score >= 0.5:
-            best = self.phases[0]
-            parts.append(f"{best.name} ({best.score:.0%} of the evidence among the candidates)")
-        elif self.phases:
-            parts.append("no candidate phase stands out")
-        if self.extinction_symbol:
-            top = self.extinction_symbol[0]
-            parts.append(
-                f"{self.system[0].name} ({self.system[0].probability:.0%}), "
-                f"extinction symbol {top.name} ({top.probability:.0%})"
-            )
-        return "; ".join(parts) or "crystalline, but too few spots to name lattice or phase"
-
     def __repr__(self) -> str:
-        lines = [self.verdict()]
+        count = f"{len(self.analyses)} pattern{'s' if len(self.analyses) != 1 else ''}"
+        lines = [f"Identification of {count}" + ("" if self.crystal else f": {self.refusal}")]
         for title, ranked in (
             ("crystal system", self.system),
             ("Laue class", self.laue_class),

@@ -47,6 +47,7 @@ class IdentifyOptions:
     scale_bar : length that the burnt-in scale bar stands for, in 1/Å, or None.
     prior : what is held of the symmetry before any pattern is seen; by default
         `Prior.natural`, in which frequent space groups count more.
+    dataset : which dataset of each file, where a file holds several, or None.
     limit : how many phases to keep in the answer.
     """
 
@@ -55,6 +56,7 @@ class IdentifyOptions:
     ellipse: Ellipse | None = None
     scale_bar: float | None = None
     prior: Prior | None = None
+    dataset: str | None = None
     limit: int = 10
 
 
@@ -153,7 +155,7 @@ def _load(
     """One pattern with the calibration the user stated."""
     if isinstance(given, str | os.PathLike):
         tell(f"reading {Path(given).name}")
-        given = read(given)
+        given = read(given, dataset=options.dataset)
     if isinstance(given, Scan):
         given = given.mean_pattern()
     pattern = given if isinstance(given, Pattern) else Pattern.from_array(given)
