@@ -45,7 +45,9 @@ def silicon():
 def test_two_zones_of_silicon(silicon):
     assert silicon.crystal
     assert silicon.system[0].name == "cubic"
-    assert 227 in silicon.ambiguity_set
+    # Two dark 200 nodes speak for d glides, the commonness of Fm-3m against them.
+    truth = next(r for r in silicon.extinction_symbol if 227 in r.space_groups)
+    assert truth.probability > 0.2
     assert silicon.phases[0].name == "Si"
     assert silicon.phases[0].scale == pytest.approx(1, abs=0.01)
     zones = [sorted(map(abs, z[0].uvw)) for z in silicon.zone_axes]
