@@ -12,7 +12,7 @@ from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.noncrystal import halo_radius, refusal
 from diskern.bragg.rings import Rings, find_rings
 from diskern.bragg.spots import Spots, find_spots
-from diskern.patterns.background import radial_background, radial_profile
+from diskern.patterns.background import radial_background, radial_profile, with_rings
 from diskern.patterns.centre import find_centre
 from diskern.patterns.geometry import Centre, Ellipse, Flaw
 from diskern.patterns.levels import upright
@@ -48,9 +48,9 @@ def analyse(pattern: Pattern, *, ellipse: Ellipse | None = None) -> Analysis:
         centre = _common_centre(centre, rings.centre)
     notes += _centre_notes(centre)
     background = radial_background(image, centre, flaws)
-    behind = background if rings is None else background + rings.image(pattern.shape)
-    spots = find_spots(image, flaws, centre, behind)
     distortion = ellipse or (rings.ellipse if rings is not None else Ellipse())
+    behind = with_rings(background, image, centre, flaws, distortion)
+    spots = find_spots(image, flaws, centre, behind)
     lattices = _lattices(spots, centre, pattern.shape, flaws, distortion)
     halo = halo_radius(*radial_profile(image, centre, flaws, distortion))
     reason = refusal(spots, lattices, rings, halo, centre, pattern.shape)
@@ -117,8 +117,14 @@ def _kind(
     members = {int(i) for lattice in lattices for i in lattice.members}
     explained = sum(i in members for i in range(strong))
     best = max((lattice.evidence for lattice in lattices), default=0.0)
-    crystal = strong >= 8 and explained > 0.7 * strong and best > 20 and len(lattices) <= 2
-    return "spots" if crystal else "rings"
+    if strong >= 8 and explained > 0.7 * strong and best > 20 and len(lattices) <= 2:
+        return "spots"
+    if len(rings.radius) == 1 and strong >= 5:
+        # One ring among spots elsewhere is a film's; the spots of a polycrystal lie on its rings.
+        away = np.linalg.norm(spots.position[:strong] - rings.centre.as_array(), axis=1)
+        near = np.abs(away[:, None] - rings.radius) < 3 * rings.width + 0.03 * rings.radius
+        return "rings" if near.any(1).mean() > 0.5 else "spots"
+    return "rings"
 
 
 def _flaw_notes(flaws: NDArray[np.uint16]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ Floats = NDArray[np.float64]
 FORBIDDEN = (5, 8, 10, 12)
 """Rotational orders that no lattice has and quasicrystals show."""
 TAU = (1 + 5**0.5) / 2
+WIDEST_DISK = 0.08
+"""Radius of the direct disk, over the image's side, past which its neighbours overlap it."""
 LEAST_SPOTS = 12
 """Fewest spots from which a forbidden symmetry is claimed."""
 
@@ -53,13 +56,19 @@ def refusal(
                 f"{order.order}-fold rotational symmetry of sharp spots, which no lattice has: "
                 "a quasicrystal or multiple twin"
             )
+    if rings is None and centre.radius > WIDEST_DISK * min(shape):
+        return (
+            f"the direct disk is {2 * centre.radius:.0f} px wide: a convergent-beam pattern whose "
+            "disks overlap, not one of separate spots"
+        )
     if rings is not None or lattices:
         return None
-    if len(spots) >= 3:
+    # The speckle of an amorphous film passes for a spot now and then.
+    if len(spots) >= (3 if halo is None else 6):
         return None
     if halo is not None:
         few = "" if len(spots) == 0 else f" and only {len(spots)} spot(s)"
-        return f"only broad haloes (first at {halo:.0f} px){few}: amorphous"
+        return f"only broad haloes (at {halo:.0f} px){few}: amorphous"
     if len(spots) == 0:
         return "no spots, rings or haloes above the noise"
     return f"only {len(spots)} spot(s) beside the direct beam: too few for a lattice"
@@ -126,7 +135,7 @@ def _self_similar(radius: Floats, tolerance: float) -> bool:
 
 
 def halo_radius(profile: Floats, sigma: Floats) -> float | None:
-    """Radius in px of the innermost broad maximum of a radial profile, or None.
+    """Radius in px of the highest broad maximum of a radial profile, or None.
 
     Parameters
     ----------
@@ -139,7 +148,7 @@ def halo_radius(profile: Floats, sigma: Floats) -> float | None:
     # Widths grow with radius: smooth by a twelfth of it.
     edges = np.unique(np.round(np.geomspace(6, where[-1] + 1, 60)).astype(int))
     middle, value, error = [], [], []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         part = slice(low, high)
         use = known[part]
         if use.any():
@@ -148,13 +157,14 @@ def halo_radius(profile: Floats, sigma: Floats) -> float | None:
             error.append(float(np.sqrt(np.mean(sigma[part][use] ** 2) / use.sum())))
     level, noise, at = np.array(value), np.array(error), np.array(middle)
     span = float(level.max() - level.min())
+    best, radius = 0.0, None
     for i in range(2, len(level) - 2):
-        inner = level[:i].min()
-        outer = level[i + 1 :].min()
-        rise = level[i] - max(inner, outer)
-        if level[i] == level[i - 2 : i + 3].max() and rise > max(5 * noise[i], 0.02 * span):
-            half = level > max(inner, outer) + rise / 2
-            run = half & (at > at[i] / 2) & (at < at[i] * 2)
-            if np.ptp(at[run]) > BROADEST * at[i]:
-                return float(at[i])
-    return None
+        foot = max(level[:i].min(), level[i + 1 :].min())
+        rise = level[i] - foot
+        summit = level[i] == level[i - 2 : i + 3].max()
+        if not summit or rise < max(5 * noise[i], 0.02 * span, best):
+            continue
+        run = (level > foot + rise / 2) & (at > at[i] / 2) & (at < at[i] * 2)
+        if np.ptp(at[run]) > BROADEST * at[i]:
+            best, radius = rise, float(at[i])
+    return radius

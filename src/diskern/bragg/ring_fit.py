@@ -115,7 +115,9 @@ def sector_radii(polar: Polar, bump: Bump) -> tuple[Floats, Floats, Floats]:
         return none, none, none
     value: Floats = polar.value[whole][:, window]
     sigma: Floats = polar.sigma[whole][:, window]
-    fitted, error, height_error = _fit_lines(at[window] - bump.radius, value, sigma, bump.width)
+    fitted, error, height_error = _fit_lines(
+        np.asarray(at[window] - bump.radius, dtype=float), value, sigma, bump.width
+    )
     height, place = fitted[:, 0], fitted[:, 1]
     shown = (
         (height > 3 * height_error)

@@ -21,7 +21,6 @@ from diskern.bragg.ring_fit import (
 from diskern.patterns.geometry import Centre, Ellipse
 from diskern.patterns.levels import Noise, block_mean, estimate_noise
 from diskern.patterns.masks import as_float, usable
-from diskern.patterns.polar import polar_coordinates
 
 Floats = NDArray[np.float64]
 
@@ -59,16 +58,6 @@ class Rings:
     profile: Floats
     centre: Centre
     ellipse: Ellipse
-
-    def image(self, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """(Q_y, Q_x) the rings alone, drawn from the profile along their common ellipse."""
-        radius, _ = polar_coordinates(shape, self.centre, self.ellipse)
-        keep = np.zeros(len(self.profile))
-        at = np.arange(len(self.profile)) + 0.5
-        for middle, width in zip(self.radius, self.width, strict=True):
-            keep = np.maximum(keep, np.exp(-(((at - middle) / (3.5 * width + 1)) ** 6)))
-        drawn = np.interp(radius, at, np.maximum(self.profile, 0) * keep, right=0.0)
-        return drawn.astype(np.float32)
 
 
 def find_rings(

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diskern.patterns.levels import Noise
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -36,7 +38,9 @@ class Peaks:
     sigma_flux: Floats | None = None
 
 
-def fit_peaks(rest: Image, good: Bools, variance: Image, start: Peaks, rounds: int = 2) -> Peaks:
+def fit_peaks(
+    rest: Image, good: Bools, background: Image, noise: Noise, start: Peaks, rounds: int = 3
+) -> Peaks:
     """Refine peaks on an image whose background is taken out.
 
     Every peak has its own window, a constant of its own for what the background missed, and in
@@ -48,7 +52,9 @@ def fit_peaks(rest: Image, good: Bools, variance: Image, start: Peaks, rounds: i
     ----------
     rest : (Q_y, Q_x) image less background.
     good : (Q_y, Q_x) usable pixels.
-    variance : (Q_y, Q_x) of each pixel.
+    background : (Q_y, Q_x) what was taken out.
+    noise : of the image; a pixel's variance is that at background plus model, for weights from
+        the counts themselves would pull the intensity down.
     start : first guess.
     """
     count = len(start.width)
@@ -57,7 +63,8 @@ def fit_peaks(rest: Image, good: Bools, variance: Image, start: Peaks, rounds: i
     state = np.column_stack([start.position, start.width, start.height, np.zeros(count)])
     size = np.ceil(2.6 * start.width + 1).astype(int)
     for number in range(rounds):
-        total = _render(rest.shape, state) if number else np.zeros(rest.shape, np.float32)
+        total = _render(rest.shape, state) if number else np.maximum(rest, 0)
+        variance = noise.variance(background + total)
         before = state.copy()
         for reach in np.unique(size):
             group = np.nonzero(size == reach)[0]

@@ -117,7 +117,7 @@ def find_spots(
     image : (Q_y, Q_x) grey levels or counts, electrons bright.
     flaws : (Q_y, Q_x) bits of `Flaw`.
     centre : of the pattern; spots within the direct beam are left out.
-    background : (Q_y, Q_x) from `radial_background`, rings added where there are any.
+    background : (Q_y, Q_x) from `radial_background`, better `with_rings`.
     limit : most spots that are returned.
     """
     array, good = as_float(image, flaws), usable(flaws)
@@ -133,9 +133,8 @@ def find_spots(
     peaks = _propose(scene, centre, 2 * limit)
     if len(peaks.position) == 0:
         return Spots.empty()
-    variance = scene.noise.variance(np.maximum(array, background))
-    fitted = fit_peaks(scene.rest, good, variance, peaks)
-    return _accept(fitted, centre, limit)
+    fitted = fit_peaks(scene.rest, good, scene.background, scene.noise, peaks)
+    return _accept(fitted, centre, array.shape, limit)
 
 
 def _radial_bins(shape: tuple[int, ...], centre: Centre) -> NDArray[np.int64]:
@@ -201,45 +200,47 @@ def _significance(level: _Level, noise: Noise) -> Image:
     return np.asarray(plain, dtype=np.float32)
 
 
-def _scatter(level: _Level, significance: Image, strong: Bools) -> Floats:
+def _scatter(level: _Level, significance: Image, strong: Bools, count: int) -> Floats:
     """(B,) scatter of the significance in each ring, at least the 1 of noise alone.
 
     From the bulk of the distribution, away from strong spots and their negative surround;
     unless they are everywhere, when they are no spots but texture.
     """
-    reach = 2 * int(np.ceil(3 * level.scale / level.factor)) + 1
+    reach = 2 * int(np.ceil(2.2 * level.scale / level.factor)) + 1
     near = ndimage.uniform_filter(strong.astype(np.float32), reach) > 1e-6
     step = max(1, int(np.sqrt(significance.size / 100_000)))
     take = np.zeros(significance.shape, dtype=bool)
     take[::step, ::step] = True
     take &= level.good
-    count = int(level.bins.max()) + 1
-    scales = []
-    for use in (take & ~near, take):
-        quantile, size = group_quantiles(
-            significance[use], level.bins[use], count, (0.0228, 0.1587, 0.5, 0.9772, 0.99)
-        )
-        far, close, middle, above, rare = quantile
-        scale = np.maximum(middle - close, (middle - far) / 2)
-        # Film grain and speckle are skewed; one place in forty is still no spot.
-        scale = np.maximum(scale, np.maximum((above - middle) / 2, (rare - middle) / 2.326))
-        scales.append((np.where(np.isfinite(scale), scale, np.nan), size))
-    (quiet, quiet_size), (whole, whole_size) = scales
-    chosen = np.where(quiet_size >= 0.3 * whole_size, quiet, whole)
+    quantiles = (0.0228, 0.1587, 0.5, 0.9772, 0.99)
+    whole, whole_size = group_quantiles(significance[take], level.bins[take], count, quantiles)
+    quiet = take & ~near
+    calm, calm_size = group_quantiles(significance[quiet], level.bins[quiet], count, quantiles)
+    lower = np.fmax(whole[2] - whole[1], (whole[2] - whole[0]) / 2)
+    calm_lower = np.fmax(calm[2] - calm[1], (calm[2] - calm[0]) / 2)
+    # Film grain and speckle are skewed; one place in forty is still no spot.
+    calm_upper = np.fmax((calm[3] - calm[2]) / 2, (calm[4] - calm[2]) / 2.326)
+    enough = (calm_size > 40) & (calm_size > 0.2 * whole_size)
+    chosen = np.where(enough, np.fmax(calm_lower, calm_upper), lower)
     known = np.isfinite(chosen) & (whole_size > 40)
     if not known.any():
         return np.ones(count)
-    return np.maximum(np.interp(np.arange(count), np.nonzero(known)[0], chosen[known]), 1.0)
+    filled = np.interp(np.arange(count), np.nonzero(known)[0], chosen[known])
+    return np.asarray(np.maximum(filled, 1.0))
 
 
 def _propose(scene: _Scene, centre: Centre, limit: int) -> Peaks:
     """Positions, widths and heights of peaks that noise does not explain."""
     levels = _levels(scene)
     found = []
+    rings: Floats = np.full(int(scene.bins.max()) + 1, np.inf)
     for level in levels:
         significance = _significance(level, scene.noise)
         strong = significance > 10
-        scatter = _scatter(level, significance, strong)[level.bins]
+        # Texture of any grain gains significance at most with the area of the filter;
+        # what grows faster is the spots' own doing.
+        rings = np.minimum(_scatter(level, significance, strong, len(rings)), RATIO**2 * rings)
+        scatter = rings[level.bins]
         # Independent places fall as the square of the width; the narrow need the higher bar.
         places = scene.good.sum() / (2 * np.pi * level.scale**2)
         bar = float(special.ndtri(1 - FALSE_SPOTS / len(levels) / max(places, 10)))
@@ -298,22 +299,27 @@ def _separate(position: Floats, width: Floats) -> Bools:
     return keep
 
 
-def _accept(peaks: Peaks, centre: Centre, limit: int) -> Spots:
+def _accept(peaks: Peaks, centre: Centre, shape: tuple[int, ...], limit: int) -> Spots:
     """Fitted peaks that are still spots, strongest first."""
     flux = 2 * np.pi * peaks.width**2 * peaks.height
     if peaks.sigma is None or peaks.sigma_flux is None:
         return Spots.empty()
     distance = np.hypot(peaks.position[:, 0] - centre.row, peaks.position[:, 1] - centre.col)
+    inside = ((peaks.position > -0.5) & (peaks.position < np.array(shape) - 0.5)).all(1)
     keep = (
-        np.isfinite(peaks.sigma).all(1)
+        inside
+        & np.isfinite(peaks.sigma).all(1)
         & (peaks.height > 0)
         & (flux > 3.5 * peaks.sigma_flux)
         & (peaks.sigma.max(1) < np.maximum(peaks.width, 1.0))
         & (distance > _shadow_of_beam(centre, np.minimum(peaks.width, 4)))
     )
-    keep &= _of_one_size(peaks.width, flux / peaks.sigma_flux, keep)
-    order = np.nonzero(keep)[0]
-    order = order[np.argsort(-flux[order])][:limit]
+    snr = flux / np.maximum(peaks.sigma_flux, 1e-30)
+    keep &= _of_one_size(peaks.width, snr, keep)
+    # One spot may have been proposed at two widths, and both fits found it.
+    surest = np.nonzero(keep)[0][np.argsort(-snr[keep])]
+    surest = surest[_separate(peaks.position[surest], peaks.width[surest])]
+    order = surest[np.argsort(-flux[surest])][:limit]
     return Spots(
         peaks.position[order],
         peaks.sigma[order],
@@ -324,10 +330,12 @@ def _accept(peaks: Peaks, centre: Centre, limit: int) -> Spots:
 
 
 def _of_one_size(width: Floats, snr: Floats, keep: Bools) -> Bools:
-    """Peaks about as wide as the surest ones: optics makes all spots of a pattern alike."""
-    sure = np.nonzero(keep)[0]
-    if len(sure) < 6:
+    """Peaks about as wide as the pattern's spots: optics makes them all alike.
+
+    A peak far above its noise may be wider: a saturated spot, or one with tails.
+    """
+    sure = keep & (snr > 7)
+    if sure.sum() < 6:
         return np.ones(len(width), dtype=bool)
-    sure = sure[np.argsort(-snr[sure])][: max(5, len(sure) // 3)]
     usual = float(np.median(width[sure]))
-    return np.asarray((width > 0.4 * usual) & (width < 2.3 * usual))
+    return np.asarray((width > 0.45 * usual) & ((width < 2.2 * usual) | (snr > 40)))

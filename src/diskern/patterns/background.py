@@ -50,6 +50,38 @@ def radial_background(
     return np.asarray(round_part + correction * trust, dtype=np.float32)
 
 
+def with_rings(
+    background: NDArray[np.float32],
+    image: NDArray[Any],
+    centre: Centre,
+    flaws: NDArray[np.uint16],
+    ellipse: Ellipse | None = None,
+) -> NDArray[np.float32]:
+    """The background and the rings and haloes on it: what is the same all round.
+
+    The median of the remainder on each ring one pixel wide; spots do not enter it.  Where
+    spots are sought, this is what they must stand above.
+
+    Returns
+    -------
+    background : (Q_y, Q_x) float32, nowhere below the one given.
+    """
+    array, good = as_float(image, flaws), usable(flaws)
+    if good.sum() < 50:
+        return background
+    radius, _ = polar_coordinates(array.shape, centre, ellipse)
+    at = _thin(good, radius)
+    ring = np.minimum(radius[at], 10_000).astype(np.int64)
+    size = int(min(float(radius.max()), 10_000)) + 2
+    middle, count = group_quantiles((array - background)[at], ring, size, (0.5,))
+    share = len(at[0]) / good.sum()
+    enough = count > np.maximum(0.2 * share * 2 * np.pi * (np.arange(size) + 0.5), 8)
+    line = np.where(enough, np.maximum(middle[0], 0), 0.0)
+    line = ndimage.gaussian_filter1d(line, 0.7)
+    drawn = np.interp(radius, np.arange(size) + 0.5, line)
+    return np.asarray(background + drawn, dtype=np.float32)
+
+
 def _thin(good: Bools, radius: NDArray[np.float32]) -> tuple[NDArray[np.int64], ...]:
     """Indices of good pixels, all of them near the centre and a fair sample far out."""
     step = int(np.ceil(np.sqrt(good.sum() / SAMPLE)))
@@ -153,7 +185,7 @@ def radial_profile(
 
     Returns
     -------
-    profile, sigma : (R,) at radii 0.5, 1.5, … px; NaN where no usable pixel lies.
+    profile, sigma : (R,) at radii 0.5, 1.5, … px; NaN where under 15 % of the ring is seen.
     """
     array, good = as_float(image, flaws), usable(flaws)
     radius, _ = polar_coordinates(array.shape, centre, ellipse)
@@ -165,6 +197,7 @@ def radial_profile(
     safe = np.maximum(count, 1)
     mean = np.bincount(rings, held, size) / safe
     square = np.bincount(rings, (held - mean[rings]) ** 2, size) / safe
-    profile = np.where(count > 0, mean, np.nan)
-    sigma = np.where(count > 0, np.sqrt(square / safe), np.nan)
+    seen = count > 0.15 * 2 * np.pi * (np.arange(size) + 0.5)
+    profile = np.where(seen, mean, np.nan)
+    sigma = np.where(seen, np.sqrt(square / safe), np.nan)
     return profile, sigma

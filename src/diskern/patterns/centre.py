@@ -126,7 +126,8 @@ def _direct_beam(
     places = np.argwhere(peak)
     base = float(np.median(level[small.good]))
     height = level[peak] - base
-    if height.size == 0 or height.max() <= 0:
+    spread_of_levels = 1.4826 * float(np.median(np.abs(level[small.good] - base)))
+    if height.size == 0 or height.max() <= max(6 * spread_of_levels, 0):
         return None
     distance = np.linalg.norm(places - middle, axis=1)
     # Who records a pattern points the camera at the beam, roughly.

@@ -48,7 +48,8 @@ def gradient_centre(image: Image, good: NDArray[np.bool_], sigma: float = 2.0) -
     level = ndimage.gaussian_filter(np.where(good, middle, 0).astype(np.float32), sigma)
     level /= np.maximum(weight, 1e-3)
     inner = ndimage.binary_erosion(good, iterations=int(np.ceil(2 * sigma)) + 2, border_value=0)
-    down, across = np.gradient(level)
+    slopes: list[NDArray[np.float32]] = list(np.gradient(level))
+    down, across = slopes
     steep: NDArray[np.float32] = np.asarray(np.hypot(down, across))
     # Variance of one component of a Gaussian-smoothed gradient; the rounding of grey levels
     # does not average out where the noise is below it.
@@ -60,7 +61,8 @@ def gradient_centre(image: Image, good: NDArray[np.bool_], sigma: float = 2.0) -
     if len(rows) < 30:
         return None
     points = np.stack([rows, cols], 1).astype(float)
-    uphill = np.stack([down[rows, cols], across[rows, cols]], 1) / steep[rows, cols][:, None]
+    uphill: Floats = np.stack([down[rows, cols], across[rows, cols]], 1).astype(float)
+    uphill /= steep[rows, cols][:, None]
     # Pixel noise blurs the direction of a gradient in proportion to noise over steepness; past
     # a tenth of a radian the pattern's own texture blurs it more.
     base = np.minimum(significance[rows, cols].astype(float), 100)
@@ -69,10 +71,10 @@ def gradient_centre(image: Image, good: NDArray[np.bool_], sigma: float = 2.0) -
 
 def _vote(points: Floats, uphill: Floats, base: Floats, shape: tuple[int, ...]) -> Floats:
     """Coarse centre: the node of a grid over the image that most gradients aim at."""
-    step = max(1, len(points) // 1500)
+    step = max(1, len(points) // 800)
     points, uphill, base = points[::step], uphill[::step], base[::step]
     nodes = np.stack(
-        np.meshgrid(*(np.linspace(-0.1 * n, 1.1 * n, 41) for n in shape), indexing="ij"), -1
+        np.meshgrid(*(np.linspace(-0.1 * n, 1.1 * n, 33) for n in shape), indexing="ij"), -1
     ).reshape(-1, 2)
     towards = nodes[:, None, :] - points[None, :, :]
     distance = np.maximum(np.linalg.norm(towards, axis=2), 1e-6)
