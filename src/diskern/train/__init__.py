@@ -1,0 +1,1 @@
+"""Training sets: recipes, the crystals they name, samples on the fly and in shards."""

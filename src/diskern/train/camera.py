@@ -1,0 +1,158 @@
+"""What the instrument does to spot lists, drawn and applied to many patterns at once.
+
+The ranges are those of `diskern.simulate.instrument`, whose transforms do the same to images;
+here only their effect on the list a spot finder would report is kept: distortion, scale, a
+wrong centre, the detector's edge, beam stop, counting noise, background, saturation, a grey
+scale that is no power of one, neighbours that run together, a second grain, false spots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+MOST = 112
+"""Spots of a pattern that are followed, strongest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpotLists:
+    """Spots of B patterns, padded with zero intensity.
+
+    Attributes
+    ----------
+    q : (B, N, 2) in 1/Å.
+    intensity : (B, N).
+    hkl : (B, N, 3), zeros where a spot is no reflection of the crystal.
+    """
+
+    q: Floats
+    intensity: Floats
+    hkl: NDArray[np.int64]
+
+
+def record(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
+    """Everything that happens between the diffracted beams and a spot list."""
+    lists = _second_grain(lists, rng)
+    lists = _distort(lists, rng)
+    edge = np.exp(rng.uniform(np.log(0.7), np.log(1.8), len(lists.q)))
+    lists = _hide(lists, _off_detector(lists.q, edge, rng) | _behind_stop(lists.q, edge, rng))
+    lists = _run_together(lists, 0.012 * edge)
+    lists = _count(lists, edge, rng)
+    return _false_spots(lists, edge, rng)
+
+
+def _second_grain(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
+    """One pattern in ten has that of a neighbour under it, turned and weaker."""
+    b = len(lists.q)
+    share = np.where(rng.random(b) < 0.1, rng.uniform(0.02, 0.3, b), 0.0)
+    if not share.any() or b < 2:
+        return lists
+    angle = rng.uniform(0, 2 * np.pi, b)
+    other = np.roll(np.arange(b), 1)
+    q = _turned(lists.q[other], angle)
+    extra = lists.intensity[other] * share[:, None]
+    most = min(extra.shape[1], 40)
+    return SpotLists(
+        np.concatenate([lists.q, q[:, :most]], 1),
+        np.concatenate([lists.intensity, extra[:, :most]], 1),
+        np.concatenate([lists.hkl, np.zeros_like(lists.hkl[:, :most])], 1),
+    )
+
+
+def _turned(q: Floats, angle: Floats) -> Floats:
+    c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    return np.stack([c * q[..., 0] - s * q[..., 1], s * q[..., 0] + c * q[..., 1]], -1)
+
+
+def _distort(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
+    """Ellipse (0–4 %, mostly below 1.5), scale (2 %), and the error of the centre."""
+    b = len(lists.q)
+    ratio = np.sqrt(1 + np.minimum(0.04, rng.exponential(0.010, b)))
+    scale = 1 + np.clip(rng.normal(0, 0.02, b), -0.05, 0.05)
+    axis = rng.uniform(0, np.pi, b)
+    q = _turned(lists.q, -axis)
+    q = np.stack([q[..., 0] * ratio[:, None], q[..., 1] / ratio[:, None]], -1)
+    q = _turned(q, axis) * scale[:, None, None] + rng.normal(0, 0.002, (b, 1, 2))
+    return SpotLists(q, lists.intensity, lists.hkl)
+
+
+def _off_detector(q: Floats, edge: Floats, rng: np.random.Generator) -> Bools:
+    """Beyond a square detector whose middle is not quite the direct beam."""
+    offset = rng.normal(0, 0.04, (len(q), 1, 2)) * edge[:, None, None]
+    return np.asarray((np.abs(q - offset) > edge[:, None, None]).any(-1))
+
+
+def _behind_stop(q: Floats, edge: Floats, rng: np.random.Generator) -> Bools:
+    """Behind a bar or wedge from the middle to the edge, in about a third of the patterns."""
+    b = len(q)
+    there = rng.random(b) < 0.35
+    turned = _turned(q, rng.uniform(0, 2 * np.pi, b))
+    half = rng.uniform(0.01, 0.08, b) * edge
+    slope = np.where(rng.random(b) < 0.4, 0.0, np.tan(np.radians(rng.uniform(0.5, 6, b))))
+    shaft = half[:, None] + slope[:, None] * np.maximum(turned[..., 0], 0)
+    inside = np.abs(turned[..., 1]) < shaft
+    tip = turned[..., 0] > -rng.uniform(0.3, 1.5, b)[:, None] * half[:, None]
+    return np.asarray(inside & tip & there[:, None])
+
+
+def _hide(lists: SpotLists, hidden: Bools) -> SpotLists:
+    return SpotLists(lists.q, np.where(hidden, 0.0, lists.intensity), lists.hkl)
+
+
+def _run_together(lists: SpotLists, distance: Floats) -> SpotLists:
+    """Of two spots nearer than ``distance`` (B,) the weaker is lost in the stronger."""
+    order = np.argsort(-lists.intensity, axis=1, kind="stable")[:, :MOST]
+    rows = np.arange(len(order))[:, None]
+    q, intensity, hkl = lists.q[rows, order], lists.intensity[rows, order], lists.hkl[rows, order]
+    p = q.astype(np.float32)
+    apart = (p[:, :, None, 0] - p[:, None, :, 0]) ** 2 + (p[:, :, None, 1] - p[:, None, :, 1]) ** 2
+    near = apart < (distance**2).astype(np.float32)[:, None, None]
+    stronger = np.tri(order.shape[1], k=-1, dtype=bool)
+    swallowed = (near & stronger & (intensity > 0)[:, None, :]).any(2)
+    return SpotLists(q, np.where(swallowed, 0.0, intensity), hkl)
+
+
+def _count(lists: SpotLists, edge: Floats, rng: np.random.Generator) -> SpotLists:
+    """Electrons, background, detection, errors of position, saturation and grey scale."""
+    b, n = lists.intensity.shape
+    total = np.exp(rng.uniform(np.log(3e3), np.log(3e6), b))
+    share = lists.intensity / np.maximum(lists.intensity.sum(1, keepdims=True), 1e-30)
+    mean = share * total[:, None]
+    radius = np.linalg.norm(lists.q, axis=-1)
+    fall = np.exp(-radius / np.exp(rng.uniform(np.log(0.3), np.log(1.5), b))[:, None])
+    # Background electrons under one spot: the frame's diffuse share over a hundredth of it.
+    below = (total * rng.uniform(0.2, 3.0, b) * 1e-3)[:, None] * fall
+    counts = rng.poisson(mean + below) - below
+    noise = np.sqrt(below + 1.0)
+    seen = (counts > rng.uniform(3, 6, (b, 1)) * noise) & (lists.intensity > 0)
+    blur = (0.004 * edge)[:, None] / np.sqrt(np.maximum(counts, 1)) + (5e-4 * edge)[:, None]
+    q = lists.q + rng.normal(0, 1, (b, n, 2)) * blur[..., None]
+    level = np.where(rng.random(b) < 0.25, rng.uniform(0.1, 0.9, b), 1.0)[:, None]
+    measured = np.where(seen, counts, 0.0)
+    top = np.maximum(measured.max(1, keepdims=True, initial=0.0), 1e-30)
+    gamma = np.where(rng.random(b) < 0.3, rng.uniform(0.4, 1.2, b), 1.0)[:, None]
+    # Integration windows, flat field and bending: 1 to 15 % from spot to spot.
+    scatter = np.exp(rng.uniform(np.log(0.01), np.log(0.15), (b, 1)))
+    grey = np.minimum(measured / top, level) ** gamma * np.exp(rng.normal(0, 1, (b, n)) * scatter)
+    return SpotLists(q, np.where(seen, grey, 0.0), lists.hkl)
+
+
+def _false_spots(lists: SpotLists, edge: Floats, rng: np.random.Generator) -> SpotLists:
+    """Up to six spots that are none: defects, cosmic rays, a halo's grain."""
+    b, most = len(lists.q), 6
+    number = np.minimum(rng.poisson(np.where(rng.random(b) < 0.5, 1.5, 0.0)), most)
+    q = rng.uniform(-1, 1, (b, most, 2)) * edge[:, None, None]
+    size = np.exp(rng.uniform(np.log(2e-3), np.log(0.3), (b, most)))
+    there = np.arange(most) < number[:, None]
+    faint = lists.intensity.max(1, keepdims=True, initial=0.0)
+    return SpotLists(
+        np.concatenate([lists.q, q], 1),
+        np.concatenate([lists.intensity, np.where(there, size * faint, 0.0)], 1),
+        np.concatenate([lists.hkl, np.zeros((b, most, 3), dtype=np.int64)], 1),
+    )
