@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -21,6 +21,7 @@ import gemmi
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diskern.crystal.spacegroups import absent_by, operations
 from diskern.errors import DiskernError
 
 Ints = NDArray[np.int64]
@@ -84,6 +85,23 @@ class Setting:
         if self._orbit is not None:
             phase = np.exp(2j * np.pi * (indices @ self._orbit.T))
             seen &= np.abs(phase.sum(axis=1)) > 1e-6
+        return seen
+
+    def lit(self, zone: Zone) -> Callable[[ArrayLike], NDArray[np.bool_]]:
+        """A function of (N, 3) hkl: False where even multiple scattering leaves them dark.
+
+        Asked of reflections in the lattice that the allowed ones of the zone generate.  Dark
+        rows come from operations that keep the zone axis: glide planes that hold the beam, and
+        screw axes across it.
+        """
+        rotations, translations = operations(self.number)
+        axis = np.asarray(zone, dtype=np.int64)
+        turned = rotations @ axis
+        kept = (turned == axis).all(1) | (turned == -axis).all(1)
+
+        def seen(hkl: ArrayLike) -> NDArray[np.bool_]:
+            return ~absent_by(rotations[kept], translations[kept], hkl)
+
         return seen
 
 
@@ -183,8 +201,18 @@ def lookalike_labels(
     )
 
 
-def look(setting: Setting, zone: Zone) -> tuple[Shape, frozenset[tuple[int, int]]]:
-    """Shape of the visible lattice, and its dark nodes (m, n) in a canonical orientation."""
+def look(
+    setting: Setting, zone: Zone, *, dynamical: bool = False
+) -> tuple[Shape, frozenset[tuple[int, int]]]:
+    """Shape of the visible lattice, and its dark nodes (m, n) in a canonical orientation.
+
+    Parameters
+    ----------
+    dynamical : multiple scattering within the zone lights every node of the lattice that the
+        allowed spots generate, but for rows that a glide line of the projection keeps dark
+        (Gjønnes & Moodie, Acta Cryst. 19, 65 (1965), doi:10.1107/S0365110X65002773).
+    """
+    seen = setting.lit(zone) if dynamical else setting.visible
     basis = zone_basis(zone)
     metric = np.asarray(setting.lattice, dtype=float)
     star = np.linalg.inv(metric).T
@@ -198,7 +226,7 @@ def look(setting: Setting, zone: Zone) -> tuple[Shape, frozenset[tuple[int, int]
     masks = []
     power = np.eye(2, dtype=np.int64)
     for _ in range(turns[1]):
-        masks.append(~setting.visible(window @ power @ visible))
+        masks.append(~seen(window @ power @ visible))
         power = power @ turns[0]
     best = min(masks, key=lambda m: m.tolist())
     return shape, frozenset(map(tuple, window[best].tolist()))
@@ -209,7 +237,7 @@ def zone_basis(zone: Zone) -> Ints:
     u, v, w = zone
     g = math.gcd(u, v)
     if g == 0:
-        return np.array([[1, 0, 0], [0, 1, 0]]) * np.array([1, int(np.sign(w)), 1])
+        return np.asarray(np.array([[1, 0, 0], [0, 1, 0]]) * np.array([1, int(np.sign(w)), 1]))
     s, t = _bezout(u, v)
     first = np.array([v // g, -u // g, 0])
     second = np.array([-s * w, -t * w, g])
