@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from diskern.symmetry.indexing_hypotheses import Hypotheses, propose
+from diskern.symmetry.indexing_hypotheses import DEEP, SHALLOW, Hypotheses, propose
 from diskern.symmetry.indexing_view import SpotView
 from diskern.symmetry.kinematic_table import KinematicTable
 from diskern.symmetry.orientation_fit import (
     EXPOSURES,
+    RODS,
     Fit,
     log_likelihood,
     match_spots,
@@ -30,10 +31,9 @@ from diskern.symmetry.orientation_fit import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-QUICK = 96
-"""Proposals whose missing reflections are counted."""
-REFINED = 16
-"""Proposals that are refined."""
+COUNTED, COUNTED_DEEP = (64, 16), (300, 64)
+"""Proposals whose missing reflections are counted, and those that are refined: to rank many
+crystals, and to leave no orientation of one untried."""
 SAME_ORIENTATION = np.radians(0.7)
 FREE_TURN = np.radians(5.0)
 """An orientation known worse than this about some axis is flagged as degenerate."""
@@ -79,13 +79,15 @@ class Indexing:
 
 def index_pattern(table: KinematicTable, view: SpotView, limit: int = 5) -> list[Indexing]:
     """The best orientations of a crystal for a pattern, most evident first; may be empty."""
-    fit = fit_pattern(table, view, limit)
+    fit = fit_pattern(table, view, limit, deep=True)
     return [describe(table, view, fit, i) for i in range(len(fit))]
 
 
-def fit_pattern(table: KinematicTable, view: SpotView, limit: int = 5) -> Fit:
-    """As `index_pattern`, as arrays and without the indices."""
-    proposals = starting_orientations(table, view, REFINED)
+def fit_pattern(
+    table: KinematicTable, view: SpotView, limit: int = 5, *, deep: bool = False
+) -> Fit:
+    """As `index_pattern`, as arrays and without the indices; shallow unless ``deep``."""
+    proposals = starting_orientations(table, view, deep=deep)
     if not len(proposals):
         return empty_fit()
     fit = refine(table, view, proposals.matrix, proposals.scale)
@@ -99,17 +101,23 @@ def empty_fit() -> Fit:
     return Fit(np.zeros((0, 3, 3)), none, np.zeros((0, 2)), np.zeros((0, 6, 6)), none, none, none)
 
 
-def starting_orientations(table: KinematicTable, view: SpotView, limit: int) -> Hypotheses:
+def starting_orientations(
+    table: KinematicTable, view: SpotView, limit: int | None = None, *, deep: bool = True
+) -> Hypotheses:
     """The proposals most worth refining, best first."""
-    proposals = propose(table, view)
+    counted, refined = COUNTED_DEEP if deep else COUNTED
+    limit = refined if limit is None else limit
+    proposals = propose(table, view, DEEP if deep else SHALLOW)
     if not len(proposals):
         return proposals
     score = quick_score(table, view, proposals.matrix, proposals.scale)
-    best = np.argsort(-score, kind="stable")[: max(QUICK, limit)]
+    best = np.argsort(-score, kind="stable")[: max(counted, limit)]
     matrix, scale = proposals.matrix[best], proposals.scale[best]
     if len(best) > limit:
-        distortion = max(view.distortion, 0.008)
-        likelihood, _ = log_likelihood(table, view, matrix, scale, distortion=distortion)
+        distortion = 1.5 * max(view.distortion, 0.008)
+        likelihood, _ = log_likelihood(
+            table, view, matrix, scale, distortion=distortion, rods=RODS[:1]
+        )
         order = np.argsort(-likelihood, kind="stable")[:limit]
         matrix, scale = matrix[order], scale[order]
     return Hypotheses(matrix, scale)
@@ -140,7 +148,8 @@ def describe(table: KinematicTable, view: SpotView, fit: Fit, i: int) -> Indexin
     one = fit.select(np.array([i]))
     match = match_spots(table, view, one.matrix, one.scale, one.strain)
     density = position_density(view, match, one.scale, max(view.distortion, 0.008))
-    hits = density * match.intensity / (match.intensity + EXPOSURES[-1])
+    intensity = match.intensity(RODS[-1])
+    hits = density * intensity / (intensity + EXPOSURES[-1])
     rate = 0.3 * max(len(view), 1) / view.area
     member = (hits / (hits + rate) > ASSIGNED)[0]
     hkl = np.where(member[:, None], table.hkl[match.row[0]], -999)

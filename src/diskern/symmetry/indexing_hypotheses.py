@@ -8,15 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.symmetry.indexing_view import SpotView
-from diskern.symmetry.kinematic_table import KinematicTable
+from diskern.symmetry.kinematic_table import PAIR_FIRST, PAIR_SECOND, KinematicTable
 from diskern.symmetry.orientation_fit import ewald_vectors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-POOL = 10
-"""Spots from which pairs are drawn."""
-PAIRS = 16
+
+@dataclass(frozen=True)
+class Effort:
+    """How many spot pairs are tried.
+
+    Attributes
+    ----------
+    pool : spots from which pairs are drawn.
+    pairs : pairs at most.
+    uses : pairs that one spot may be in, so that a stray spot spoils no more.
+    work : reflection pairs looked at for all spot pairs together.
+    """
+
+    pool: int
+    pairs: int
+    uses: int
+    work: int
+
+
+SHALLOW = Effort(10, 16, 5, 200_000)
+DEEP = Effort(16, 48, 8, 1_000_000)
+LEAST_PAIRS = 3
+FEW_PAIRS = 8
+"""With fewer spot pairs than this, rows are tried as well."""
 MATCHES = 120
 """Reflection pairs kept for each spot pair, best first."""
 ANGLE_RANGE = (18.0, 162.0)
@@ -26,10 +47,10 @@ LENGTH_SIGMA = 0.01
 """Relative error of a length that noise, distortion and s_g leave."""
 WINDOW = 3.0
 """Standard deviations within which a reflection pair matches a spot pair."""
-ROW_STEP = 3.0
+ROW_STEP = 4.0
 """Degrees between the trial turns about a row of spots."""
-ROWS = 4
-ROW_REFLECTIONS = 24
+ROWS = 2
+ROW_REFLECTIONS = 12
 LOW_INDEX_PREFERENCE = 4.0
 """Weight of ln(|g|/|g|min) against squared deviations where the scale is unknown: chance finds
 matches in proportion to the number of reflections, which grows as |g|³."""
@@ -55,30 +76,34 @@ class Hypotheses:
         )
 
 
-def propose(table: KinematicTable, view: SpotView) -> Hypotheses:
+def propose(table: KinematicTable, view: SpotView, effort: Effort = DEEP) -> Hypotheses:
     """Orientations worth scoring: from spot pairs, and from rows where there is little else."""
     if not len(view) or not len(table):
         return Hypotheses.join([])
-    pairs = spot_pairs(view)
-    parts = [_match_pairs(table, view, pairs)]
-    if len(pairs) < PAIRS // 2:
+    pairs = spot_pairs(view, effort)
+    parts = [_match_pairs(table, view, pairs, effort)]
+    if len(pairs) < FEW_PAIRS:
         parts += [_match_row(table, view, p) for p in _row_spots(view)]
     return Hypotheses.join(parts)
 
 
-def spot_pairs(view: SpotView) -> Floats:
+def spot_pairs(view: SpotView, effort: Effort = DEEP) -> Floats:
     """(K, 2, 2) pairs of spot vectors in px, the shortest first, lattice bases leading."""
     radius = np.hypot(*view.p.T)
-    by_length = np.argsort(radius)
     # Strong spots near the beam are the least likely to be stray.
     rank = np.argsort(np.argsort(-view.intensity)) + np.argsort(np.argsort(radius))
-    pool = list(dict.fromkeys([*by_length[: POOL // 2], *np.argsort(rank)[:POOL]]))[:POOL]
+    shortest = np.argsort(radius)[: effort.pool // 2]
+    pool = np.array(list(dict.fromkeys([*shortest, *np.argsort(rank)]))[: effort.pool])
     first, second = np.triu_indices(len(pool), 1)
-    chosen = np.array(pool)
-    pairs = np.stack([view.p[chosen[first]], view.p[chosen[second]]], axis=1)
-    pairs = pairs[_open_angle(pairs)]
-    pairs = pairs[np.argsort(np.linalg.norm(pairs, axis=2).sum(1))]
-    return np.concatenate([view.pairs[:4], pairs])[:PAIRS]
+    pairs = np.stack([view.p[pool[first]], view.p[pool[second]]], axis=1)
+    order = np.argsort(np.linalg.norm(pairs, axis=2).sum(1), kind="stable")
+    uses = np.zeros(len(pool), dtype=np.int64)
+    chosen = []
+    for n in order[_open_angle(pairs[order])].tolist():
+        if max(uses[first[n]], uses[second[n]]) < effort.uses:
+            uses[[first[n], second[n]]] += 1
+            chosen.append(n)
+    return np.concatenate([view.pairs[:4], pairs[chosen]])[: effort.pairs]
 
 
 def _open_angle(pairs: Floats) -> NDArray[np.bool_]:
@@ -93,15 +118,25 @@ def _length_sigma(view: SpotView, length: float) -> float:
     return float(np.sqrt(LENGTH_SIGMA**2 + view.distortion**2 + blur**2))
 
 
-def _match_pairs(table: KinematicTable, view: SpotView, pairs: Floats) -> Hypotheses:
+def _match_pairs(
+    table: KinematicTable, view: SpotView, pairs: Floats, effort: Effort
+) -> Hypotheses:
     """Reflection pairs with the lengths and the angle of each spot pair, as orientations."""
     lengths = np.linalg.norm(pairs, axis=2)
     dots = (pairs[:, 0] * pairs[:, 1]).sum(1)
     angles = np.arccos(np.clip(dots / lengths.prod(1), -1, 1))
+    windows = [_windows(table, view, p1, p2) for p1, p2 in lengths.tolist()]
+    # Far spots may be too many reflections to tell apart; near ones come first anyway.
+    work = np.array([len(first) * len(second) for first, second in windows])
+    cheapest = np.argsort(work, kind="stable")
+    cheapest = cheapest[
+        (np.cumsum(work[cheapest]) < effort.work) | (np.arange(len(work)) < LEAST_PAIRS)
+    ]
     which: list[Ints] = []
     rows: list[tuple[Ints, Ints]] = []
-    for n, ((p1, p2), angle) in enumerate(zip(lengths.tolist(), angles.tolist(), strict=True)):
-        first, second = _match_pair(table, view, p1, p2, angle)
+    for n in cheapest.tolist():
+        p1, p2 = lengths[n].tolist()
+        first, second = _match_pair(table, view, windows[n], p1, p2, float(angles[n]))
         which.append(np.full(len(first), n))
         rows.append((first, second))
     if not rows:
@@ -115,22 +150,35 @@ def _match_pairs(table: KinematicTable, view: SpotView, pairs: Floats) -> Hypoth
     return Hypotheses(matrix, scale)
 
 
+def _windows(table: KinematicTable, view: SpotView, p1: float, p2: float) -> tuple[Ints, Ints]:
+    """Rows of the table that the two spots of a pair may be, by length alone."""
+    if view.scale is None:
+        return table.representatives[:PAIR_FIRST], table.allowed[:PAIR_SECOND]
+    first = _in_window(table, view, p1, _length_sigma(view, p1))
+    second = _in_window(table, view, p2, _length_sigma(view, p2))
+    return first[table.is_representative[first]], second[table.strength[second] > 0]
+
+
 def _match_pair(
-    table: KinematicTable, view: SpotView, p1: float, p2: float, angle: float
+    table: KinematicTable,
+    view: SpotView,
+    rows: tuple[Ints, Ints],
+    p1: float,
+    p2: float,
+    angle: float,
 ) -> tuple[Ints, Ints]:
     """Rows of the table that two spots p1 and p2 px away and ``angle`` rad apart may be."""
     s1, s2 = _length_sigma(view, p1), _length_sigma(view, p2)
+    first, second = rows
     if view.scale is None:
         log1, log2, between = table.pair_geometry
-        first, second = table.representatives[: len(log1)], np.arange(len(log2))
     else:
-        first, second = _in_window(table, view, p1, s1), _in_window(table, view, p2, s2)
-        first = first[table.is_representative[first]]
-        g1, g2 = table.direction[first], table.direction[second]
         log1, log2 = table.log_length[first], table.log_length[second]
-        between = np.arccos(np.clip(g1 @ g2.T, -1, 1))
+        cosine = table.direction[first] @ table.direction[second].T
+        between = np.arccos(np.clip(cosine, -1, 1))
     ratio = (log2 - log1[:, None] - np.log(p2 / p1)) / np.hypot(s1, s2)
-    turn = (between - angle) / np.hypot(ANGLE_SIGMA, view.distortion)
+    # A strain e along one axis and -e across opens an angle between them by up to 2 e.
+    turn = (between - angle) / np.hypot(ANGLE_SIGMA, np.sqrt(2) * view.distortion)
     misfit = ratio * ratio + turn * turn
     i, j = np.nonzero(misfit < 2 * WINDOW**2)
     cost = misfit[i, j]

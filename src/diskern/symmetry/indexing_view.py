@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.analysis import Analysis
+from diskern.bragg.metric import undistortion
 from diskern.patterns.geometry import Ellipse, Flaw
 from diskern.physics import wavelength
 
@@ -22,6 +23,9 @@ MIN_SIGMA = 0.3
 """px; no spot is located better than this once distortions and overlaps are counted."""
 VISIBLE_FLAWS = int(Flaw.SATURATED | Flaw.HOT)
 """Flaws that do not hide a spot."""
+UNMEASURED, MEASURED = 0.012, 0.008
+"""Standard deviation of each component of the residual ellipse (half of major/minor - 1), for
+patterns with no measured ellipse (0.5 to 3 % of ellipticity is usual) and after its correction."""
 BLIND_SHARE = 0.6
 """Reflections nearer the beam than this share of the innermost spot are expected unseen."""
 MARGIN = 1.1
@@ -71,6 +75,11 @@ class SpotView:
     def blur(self) -> float:
         """Typical standard uncertainty of a spot's position in px."""
         return float(np.median(self.sigma)) if len(self) else 0.0
+
+    @cached_property
+    def log_intensity(self) -> Floats:
+        """(N,) ln of the intensities."""
+        return np.asarray(np.log(np.maximum(self.intensity, 1e-12)))
 
     def sees(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Whether a spot at (x, y) px from the beam would have been found."""
@@ -136,7 +145,7 @@ def spot_view(
     if len(spots) > MAX_SPOTS:
         spots = spots.select(np.argsort(-spots.intensity)[:MAX_SPOTS])
     shape = ellipse if ellipse is not None else analysis.ellipse
-    undo = undistort(shape)
+    undo = undistortion(shape)[::-1, ::-1]
     centre = analysis.centre.as_array()
     p = (spots.position - centre)[:, ::-1] @ undo
     pairs = [
@@ -144,29 +153,21 @@ def spot_view(
         for lattice in analysis.lattices
         if lattice.rank == 2 and np.isfinite(lattice.basis).all()
     ]
+    # What an ideal lattice leaves over is how well these spots can be placed at all.
+    left = min((lattice.residual for lattice in analysis.lattices), default=0.0)
     known = pixel_size if pixel_size is not None else pattern.pixel_size
     error = pattern.pixel_size_error if pixel_size_error is None else pixel_size_error
     view = SpotView.from_spots(
         p,
         np.maximum(spots.intensity, 1e-12),
-        np.hypot(spots.sigma.mean(1), analysis.centre.sigma),
+        np.sqrt(spots.sigma.mean(1) ** 2 + analysis.centre.sigma**2 + 0.5 * left**2),
         scale=known,
         scale_error=error,
         energy=energy if energy is not None else pattern.energy,
-        # A measured ellipse leaves less to allow for.
-        distortion=0.01 if shape.ratio == 1.0 else max(0.004, min(0.01, shape.sigma)),
+        distortion=UNMEASURED if shape.ratio == 1.0 else MEASURED,
         pairs=np.array(pairs).reshape(-1, 2, 2),
     )
-    return replace(view, seen=view.seen & _unmasked(analysis, np.linalg.inv(undo), view.reach))
-
-
-def undistort(ellipse: Ellipse) -> Floats:
-    """(2, 2) matrix M with p_true = p_seen @ M, p = (x, y); areas are kept."""
-    phi = np.radians(ellipse.angle)
-    major = np.array([np.cos(phi), np.sin(phi)])
-    along = np.outer(major, major)
-    root = np.sqrt(ellipse.ratio)
-    return np.asarray(along / root + (np.eye(2) - along) * root)
+    return replace(view, seen=view.seen & _unmasked(analysis, undo, view.reach))
 
 
 def _cells(reach: float) -> tuple[Floats, Floats]:
@@ -181,10 +182,10 @@ def _annulus(reach: float, inner: float) -> NDArray[np.bool_]:
     return np.asarray((radius > inner) & (radius <= reach))
 
 
-def _unmasked(analysis: Analysis, distort: Floats, reach: float) -> NDArray[np.bool_]:
+def _unmasked(analysis: Analysis, undo: Floats, reach: float) -> NDArray[np.bool_]:
     """Cells of the field of view that fall on trusted pixels of the image."""
     x, y = _cells(reach)
-    seen_at = np.stack([x, y], axis=-1) @ distort
+    seen_at = np.stack([x, y], axis=-1) @ np.linalg.inv(undo)
     col = np.rint(seen_at[..., 0] + analysis.centre.col).astype(np.int64)
     row = np.rint(seen_at[..., 1] + analysis.centre.row).astype(np.int64)
     height, width = analysis.pattern.shape

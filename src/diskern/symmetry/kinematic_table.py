@@ -22,7 +22,7 @@ from diskern.crystal.orientation import reciprocal_vectors
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-G_MAX = 1.6
+G_MAX = 2.4
 """1/Å; a pattern is seldom wider, and large cells are cut earlier."""
 MAX_REFLECTIONS = 6000
 TYPICAL_U_ISO = 0.006
@@ -31,6 +31,8 @@ EXTINCT = 1e-3
 """|F| relative to the strongest below which a reflection counts as absent."""
 SAME_METRIC = 1e-3
 """Relative change of a cell's metric within which a rotation maps the lattice on itself."""
+FORBIDDEN = 0.03
+"""Relative amplitude that multiple scattering lends to a forbidden reflection."""
 GENERATORS = 120
 """Shortest reflections that fix the primitive reciprocal lattice."""
 TESTED = 400
@@ -43,7 +45,10 @@ PAIR_SECOND = 600
 
 @dataclass(frozen=True, eq=False)
 class KinematicTable:
-    """Reflections of a crystal with |g| ≤ ``g_max``, shortest first, absent ones left out.
+    """Reflections of a crystal with |g| ≤ ``g_max``, shortest first.
+
+    Reflections that only glide planes and screw axes forbid are kept with no strength, for
+    multiple scattering lights them; nodes that centring removes are left out.
 
     Attributes
     ----------
@@ -90,27 +95,28 @@ class KinematicTable:
 
         Returns
         -------
-        (...) row of the table, -1 where that node is the origin, absent or beyond ``g_max``; and
+        (...) row of the table, -1 where that node is the origin or beyond ``g_max``; and
         (..., 3) node vector in 1/Å.
         """
         nodes = np.rint(points @ self._to_basis)
         grid, half = self._grid
         whole = nodes.astype(np.int64)
-        inside = (np.abs(whole) <= half).all(-1)
+        inside = np.asarray((np.abs(whole) <= half).all(-1))
         whole = np.where(inside[..., None], whole, 0) + half
         rows = np.where(inside, grid[whole[..., 0], whole[..., 1], whole[..., 2]], -1)
         return rows, nodes @ self.basis
 
     @cached_property
     def representatives(self) -> Ints:
-        """Rows of one reflection of each orbit under the proper rotations, shortest first."""
+        """Rows of one allowed reflection of each orbit under the proper rotations."""
         images = self.g @ np.swapaxes(self.rotations, 1, 2)
         key = np.rint(images / 1e-4).astype(np.int64)
         # The lexicographically largest image names the orbit.
         span = 2 * np.abs(key).max(initial=0) + 1
         code = ((key[..., 0] * span) + key[..., 1]) * span + key[..., 2]
         _, first = np.unique(code.max(axis=0), return_index=True)
-        return np.sort(first).astype(np.int64)
+        first = np.sort(first).astype(np.int64)
+        return first[self.strength[first] > 0]
 
     @cached_property
     def is_representative(self) -> NDArray[np.bool_]:
@@ -118,6 +124,21 @@ class KinematicTable:
         out = np.zeros(len(self), dtype=np.bool_)
         out[self.representatives] = True
         return out
+
+    @cached_property
+    def visibility(self) -> Floats:
+        """(G,) |F| over the largest |F|: integrated intensity where diffraction is dynamical.
+
+        It falls off more slowly than |F|², as weak reflections do in crystals of usual thickness
+        (Vainshtein, Structure Analysis by Electron Diffraction, 1964, ch. 4).  Forbidden
+        reflections keep a little, from multiple scattering.
+        """
+        return np.asarray(np.maximum(np.sqrt(self.strength), FORBIDDEN))
+
+    @cached_property
+    def allowed(self) -> Ints:
+        """Rows of the reflections that symmetry allows."""
+        return np.flatnonzero(self.strength > 0)
 
     @cached_property
     def direction(self) -> Floats:
@@ -135,7 +156,7 @@ class KinematicTable:
 
         What indexing with an unknown scale compares spot pairs with: (A,), (B,), (A, B) rad.
         """
-        first, second = self.representatives[:PAIR_FIRST], np.arange(min(len(self), PAIR_SECOND))
+        first, second = self.representatives[:PAIR_FIRST], self.allowed[:PAIR_SECOND]
         cosine = self.direction[first] @ self.direction[second].T
         angle = np.arccos(np.clip(cosine, -1, 1))
         return self.log_length[first], self.log_length[second], angle
@@ -148,16 +169,18 @@ class KinematicTable:
         chance that a grain meets the Ewald sphere (Lorentz factor at small angles), one for the
         circumference over which the flux spreads.  Lines closer than 0.05 % are one.
         """
-        if not len(self):
-            return np.zeros(0), np.zeros(0), np.zeros((0, 3), dtype=np.int64)
-        first = np.concatenate([[True], np.diff(self.length) > 5e-4 * self.length[1:]])
+        length, strength = self.length[self.allowed], self.strength[self.allowed]
+        hkl = self.hkl[self.allowed]
+        if not len(length):
+            return length, strength, hkl
+        first = np.concatenate([[True], np.diff(length) > 5e-4 * length[1:]])
         line = np.cumsum(first) - 1
-        flux = np.bincount(line, self.strength / self.length**2)
+        flux = np.bincount(line, strength / length**2)
         start = np.flatnonzero(first)
         # Name a line by the index triple with the most positive leading indices.
-        order = np.lexsort((*(-self.hkl.T[::-1]), line))
-        names = self.hkl[order[np.searchsorted(line[order], np.arange(len(start)))]]
-        return self.length[start], flux / flux.max(), names
+        order = np.lexsort((*(-hkl.T[::-1]), line))
+        names = hkl[order[np.searchsorted(line[order], np.arange(len(start)))]]
+        return length[start], flux / flux.max(), names
 
 
 _tables: weakref.WeakKeyDictionary[Crystal, KinematicTable] = weakref.WeakKeyDictionary()
@@ -174,26 +197,30 @@ def kinematic_table(crystal: Crystal) -> KinematicTable:
 def _build(crystal: Crystal) -> KinematicTable:
     # Room for about MAX_REFLECTIONS in the ball; centring leaves fewer.
     g_max = min(G_MAX, float((MAX_REFLECTIONS * 0.75 / (np.pi * crystal.volume)) ** (1 / 3)))
-    hkl, g, length, strength = _lit_reflections(crystal, g_max)
+    hkl, g, strength, basis = _nodes(crystal, g_max)
     if g_max < G_MAX and len(hkl) < MAX_REFLECTIONS / 1.5:
         g_max = min(G_MAX, g_max * (MAX_REFLECTIONS / max(len(hkl), 1)) ** (1 / 3))
-        hkl, g, length, strength = _lit_reflections(crystal, g_max)
-    basis = _generated_basis(hkl) @ crystal.reciprocal
-    basis = np.linalg.inv(_reduced(np.linalg.inv(basis).T)).T
+        hkl, g, strength, basis = _nodes(crystal, g_max)
+    length = np.linalg.norm(g, axis=1)
     table = KinematicTable(crystal.lattice, g_max, hkl, g, length, strength, np.eye(3)[None], basis)
     return replace(table, rotations=_laue_rotations(table))
 
 
-def _lit_reflections(crystal: Crystal, g_max: float) -> tuple[Ints, Floats, Floats, Floats]:
-    """hkl, g, |g| and relative |F|², shortest first, without absent ones."""
+def _nodes(crystal: Crystal, g_max: float) -> tuple[Ints, Floats, Floats, Floats]:
+    """hkl, g and relative |F|² of all nodes of the primitive lattice, shortest first; its basis."""
     hkl, g = reciprocal_vectors(crystal, g_max)
-    length = np.linalg.norm(g, axis=1)
-    order = np.argsort(np.round(length, 9), kind="stable")
-    hkl, g, length = hkl[order], g[order], length[order]
-    strength = _squared_structure_factors(crystal, hkl, length)
-    lit = strength > EXTINCT**2 * strength.max(initial=0.0)
-    strength = strength[lit] / strength.max(initial=1e-30)
-    return hkl[lit], g[lit], length[lit], strength
+    order = np.argsort(np.round(np.linalg.norm(g, axis=1), 9), kind="stable")
+    hkl, g = hkl[order], g[order]
+    strength = _squared_structure_factors(crystal, hkl, np.linalg.norm(g, axis=1))
+    strength /= max(float(strength.max(initial=0.0)), 1e-30)
+    strength[strength < EXTINCT**2] = 0.0
+    # Centring absences hold for every reflection, so what is lit generates the primitive lattice.
+    generated = _generated_basis(hkl[strength > 0])
+    whole = hkl @ np.linalg.inv(generated)
+    node = np.abs(whole - np.rint(whole)).max(-1, initial=0.0) < 1e-6
+    rows = generated @ crystal.reciprocal
+    basis = np.linalg.inv(_reduced(np.asarray(np.linalg.inv(rows).T))).T
+    return hkl[node], g[node], strength[node], np.asarray(basis, dtype=np.float64)
 
 
 def _generated_basis(hkl: Ints) -> Floats:
@@ -229,7 +256,7 @@ def _laue_rotations(table: KinematicTable) -> Floats:
     """
     if not len(table):
         return np.eye(3)[None]
-    direct = np.linalg.inv(table.basis).T
+    direct: Floats = np.asarray(np.linalg.inv(table.basis).T, dtype=np.float64)
     matrices = _lattice_rotations(direct)
     few = slice(0, TESTED)
     row, _ = table.nearest(table.g[few] @ np.swapaxes(matrices, 1, 2))
@@ -277,7 +304,6 @@ def _squared_structure_factors(crystal: Crystal, hkl: Ints, length: Floats) -> F
         factor *= np.exp(-2 * np.pi**2 * u * squared[half])
         phases = _phases(hkl[half], crystal.fractional[atoms])
         total[half] += factor * (phases @ crystal.occupancy[atoms])
-    total[~half] = np.nan
     return _mirror_friedel(hkl, np.abs(total) ** 2, half)
 
 

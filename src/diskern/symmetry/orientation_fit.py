@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from diskern.symmetry.indexing_view import SpotView
 from diskern.symmetry.kinematic_table import KinematicTable
@@ -25,18 +26,26 @@ from diskern.symmetry.kinematic_table import KinematicTable
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROD = 0.004
-"""1/Å, half-width at half-maximum of a reflection along the beam: a foil of some 10 nm."""
+RODS = (0.004, 0.012)
+"""1/Å, half-width at half-maximum of a reflection along the beam: foils of some 10 and 3 nm, or
+thicker and bent ones.  A pattern is judged by the better of them."""
+ROD = RODS[0]
 ROD_END = 0.06
 """1/Å, beyond which nothing is expected however strong the reflection."""
 MOSAIC = 3e-3
 """rad, spread of orientations within the area (bending, grains, drift of a 3D-ED frame)."""
-EXPOSURES = (0.2, 0.05, 0.0125, 0.003)
+EXPOSURES = (0.4, 0.15, 0.05, 0.015, 0.005)
 """Intensities, relative to the strongest reflection at s = 0, that are found every other time."""
+USUAL_EXPOSURE = EXPOSURES[3]
 RESIDUAL_DISTORTION = 0.004
 """Relative error of a position that no ellipse takes up."""
 LEAST_STRAY = 0.1
 """Share of the spots that is expected to be stray even where all fit."""
+LOG_INTENSITY_SIGMA = 1.0
+"""Scatter of ln(intensity) about |F| times the rod's profile: dynamical diffraction, bending."""
+WORST_INTENSITY = 2.0
+LEAST_RELATIVE = 0.03
+"""Spots weaker than this against the best-excited one say no less about their excitation."""
 FLAT_SCALE = np.log(100.0)
 """Width of the even prior on ln(scale) where nothing is known of it."""
 CHUNK = 1_500_000
@@ -90,9 +99,9 @@ def ewald_vectors(p: Floats, scale: Floats, wavelength: float) -> Floats:
     return np.concatenate([q, z[..., None]], axis=-1)
 
 
-def rod_profile(s_g: Floats, length: Floats) -> Floats:
+def rod_profile(s_g: Floats, length: Floats, rod: float = ROD) -> Floats:
     """Intensity at an excitation error relative to that at s = 0."""
-    width = ROD**2 + (MOSAIC * length) ** 2
+    width = rod**2 + (MOSAIC * length) ** 2
     return np.asarray(np.where(np.abs(s_g) < ROD_END, width / (width + s_g * s_g), 0.0))
 
 
@@ -113,14 +122,20 @@ class Match:
     node : (H, N, 3) its lab-frame vector in 1/Å.
     offset : (H, N, 2) measured minus predicted position in 1/Å.
     s_g : (H, N) its excitation error in 1/Å.
-    intensity : (H, N) its kinematic intensity, 0 where it does not diffract.
+    visibility : (H, N) its relative |F|, 0 where it does not diffract.
+    length : (H, N) its |g| in 1/Å.
     """
 
     row: Ints
     node: Floats
     offset: Floats
     s_g: Floats
-    intensity: Floats
+    visibility: Floats
+    length: Floats
+
+    def intensity(self, rod: float = ROD) -> Floats:
+        """(H, N) expected intensity, relative to the strongest reflection at s = 0."""
+        return self.visibility * rod_profile(self.s_g, self.length, rod)
 
 
 def match_spots(
@@ -137,8 +152,9 @@ def match_spots(
     lab = node @ np.swapaxes(matrix, 1, 2)
     squared = (lab**2).sum(-1)
     s_g = -lab[..., 2] - 0.5 * view.wavelength * squared
-    intensity = table.strength[row] * rod_profile(s_g, np.sqrt(squared))
-    return Match(row, lab, points[..., :2] - lab[..., :2], s_g, np.where(row < 0, 0.0, intensity))
+    visibility = np.where(row < 0, 0.0, table.visibility[row])
+    offset = points[..., :2] - lab[..., :2]
+    return Match(row, lab, offset, s_g, visibility, np.sqrt(squared))
 
 
 def position_density(view: SpotView, match: Match, scale: Floats, distortion: float) -> Floats:
@@ -152,7 +168,8 @@ def quick_score(table: KinematicTable, view: SpotView, matrix: Floats, scale: Fl
     """(H,) gain over stray spots without the charge for missing reflections; for ranking only."""
     match = match_spots(table, view, matrix, scale)
     density = position_density(view, match, scale, 1.5 * max(view.distortion, 0.008))
-    found = match.intensity / (match.intensity + EXPOSURES[2])
+    intensity = match.intensity()
+    found = intensity / (intensity + USUAL_EXPOSURE)
     rate = max(len(view), 1) * 0.5 / view.area
     return np.asarray(np.log1p(found * density / rate).sum(-1))
 
@@ -164,38 +181,65 @@ def log_likelihood(
     scale: Floats,
     strain: Floats | None = None,
     distortion: float = RESIDUAL_DISTORTION,
+    rods: tuple[float, ...] = RODS,
 ) -> tuple[Floats, Floats]:
-    """Natural-log likelihood relative to "all spots are stray", at the best exposure.
+    """Natural-log likelihood relative to "all spots are stray", at the best exposure and rod.
 
     Returns
     -------
     (H,) likelihood and (H,) exposure, one of `EXPOSURES`.
     """
-    expected = expected_counts(table, view, matrix, scale)
+    expected = expected_counts(table, view, matrix, scale, rods)
     match = match_spots(table, view, matrix, scale, strain)
     density = position_density(view, match, scale, distortion)
     n, area = len(view), view.area
     null = n * np.log(max(n, 1) / area) - n
-    gains = []
-    for exposure, count in zip(EXPOSURES, expected, strict=True):
-        hits = match.intensity / (match.intensity + exposure) * density
-        stray = np.full(len(matrix), 0.5 * n)
-        for _ in range(2):
-            rate = np.clip(stray, LEAST_STRAY * n + 0.2, max(n, 1)) / area
-            stray = (rate[:, None] / (rate[:, None] + hits)).sum(-1)
-        gain = np.log(rate[:, None] + hits).sum(-1) - rate * area - count - null
-        gains.append(gain)
-    table_of_gains = np.array(gains)
-    best = table_of_gains.argmax(0)
-    return table_of_gains.max(0), np.array(EXPOSURES)[best]
+    gains, heights = [], []
+    for rod, counts in zip(rods, expected, strict=True):
+        intensity = match.intensity(rod)
+        for exposure, count in zip(EXPOSURES, counts, strict=True):
+            hits = intensity / (intensity + exposure) * density
+            stray = np.full(len(matrix), 0.5 * n)
+            for _ in range(2):
+                rate = np.clip(stray, LEAST_STRAY * n + 0.2, max(n, 1)) / area
+                member = hits / (rate[:, None] + hits)
+                stray = n - member.sum(-1)
+            gain = np.log(rate[:, None] + hits).sum(-1) - rate * area - count - null
+            gains.append(gain)
+            heights.append(_intensity_gain(view, intensity, member))
+    total = np.array(gains) + np.array(heights)
+    return total.max(0), np.array(EXPOSURES * len(rods))[total.argmax(0)]
 
 
-def expected_counts(table: KinematicTable, view: SpotView, matrix: Floats, scale: Floats) -> Floats:
-    """(E, H) number of reflections expected to be found in sight, for each of `EXPOSURES`."""
+def _intensity_gain(view: SpotView, intensity: Floats, member: Floats) -> Floats:
+    """(H,) how much better the predicted intensities account for the observed than chance.
+
+    Weak evidence by design: ln(intensity) scatters by `LOG_INTENSITY_SIGMA` about the prediction,
+    and no spot counts against an orientation more than a stray one would.
+    """
+    observed = view.log_intensity
+    spread = max(float(np.std(observed)) if len(view) else 0.0, LOG_INTENSITY_SIGMA)
+    predicted = np.log(np.maximum(intensity, 1e-6))
+    weight = member + 1e-9
+    shift = (weight * (observed - predicted)).sum(-1) / weight.sum(-1)
+    misfit = (observed - predicted - shift[:, None]) / LOG_INTENSITY_SIGMA
+    chance = (observed - observed.mean()) / spread
+    gain = 0.5 * (chance**2 - misfit**2) + np.log(spread / LOG_INTENSITY_SIGMA)
+    return np.asarray((member * np.maximum(gain, -WORST_INTENSITY)).sum(-1))
+
+
+def expected_counts(
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    rods: tuple[float, ...] = RODS,
+) -> Floats:
+    """(R, E, H) number of reflections expected in sight, for each rod and each of `EXPOSURES`."""
     within = np.searchsorted(table.length, view.reach * scale.max(initial=0.0))
-    g, length, strength = table.g[:within], table.length[:within], table.strength[:within]
+    g, length, strength = table.g[:within], table.length[:within], table.visibility[:within]
     sag = 0.5 * view.wavelength * length**2
-    total = np.zeros((len(EXPOSURES), len(matrix)))
+    total = np.zeros((len(rods), len(EXPOSURES), len(matrix)))
     step = max(1, CHUNK // max(within, 1))
     for start in range(0, len(matrix), step):
         part = matrix[start : start + step]
@@ -206,11 +250,12 @@ def expected_counts(table: KinematicTable, view: SpotView, matrix: Floats, scale
         position /= scale[start + which, None]
         seen = view.sees(position[:, 0], position[:, 1])
         which, reflection = which[seen], reflection[seen]
-        rod = rod_profile(s_g[which, reflection], length[reflection])
-        intensity = strength[reflection] * rod
-        for i, exposure in enumerate(EXPOSURES):
-            found = intensity / (intensity + exposure)
-            total[i, start : start + step] = np.bincount(which, found, minlength=len(part))
+        near = s_g[which, reflection]
+        for r, rod in enumerate(rods):
+            intensity = strength[reflection] * rod_profile(near, length[reflection], rod)
+            for e, exposure in enumerate(EXPOSURES):
+                found = intensity / (intensity + exposure)
+                total[r, e, start : start + step] = np.bincount(which, found, minlength=len(part))
     return total
 
 
@@ -219,25 +264,42 @@ def refine(
     view: SpotView,
     matrix: Floats,
     scale: Floats,
+    strain: Floats | None = None,
     *,
     rounds: int = 3,
+    leash: float | None = None,
 ) -> Fit:
-    """Fit rotation, scale and residual ellipse of H starting orientations at once."""
-    matrix, scale = matrix.copy(), scale.copy()
-    strain = np.zeros((len(scale), 2))
-    widths = np.geomspace(2.5, 1.0, rounds)
-    for width in [*widths, 1.0]:
-        normal, right = normal_equations(table, view, matrix, scale, strain, width)
+    """Fit rotation, scale and residual ellipse of H starting orientations at once.
+
+    Parameters
+    ----------
+    leash : standard deviation in rad within which the start is known already (a stage angle);
+        the evidence then holds the likelihood and this prior alone.
+    """
+    start = matrix
+    scale = scale.copy()
+    strain = np.zeros((len(scale), 2)) if strain is None else strain.copy()
+    covariance: Floats = np.zeros((len(scale), 6, 6))
+    for width in [*np.geomspace(2.5, 1.0, rounds), 1.0]:
+        normal, right = normal_equations(table, view, matrix, scale, strain, float(width))
         precision, pull = priors(view, scale, strain)
+        if leash is not None:
+            precision[:3] = 1.0 / leash**2
+            pull[:, :3] = -precision[:3] * _rotvec(matrix @ np.swapaxes(start, 1, 2))
         normal[:, range(6), range(6)] += precision
-        covariance = np.linalg.inv(normal)
+        covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
         step = np.einsum("hij,hj->hi", covariance, right + pull)
         matrix = turn_matrices(step[:, :3]) @ matrix
         scale = scale * np.exp(np.clip(step[:, 3], -0.1, 0.1))
         strain = strain + step[:, 4:]
     likelihood, exposure = log_likelihood(table, view, matrix, scale, strain)
-    evidence = likelihood + prior_and_volume(table, view, scale, strain, covariance)
-    return Fit(matrix, scale, strain, covariance, likelihood, evidence, exposure)
+    if leash is None:
+        evidence = likelihood + prior_and_volume(table, view, scale, strain, covariance)
+    else:
+        turned = _rotvec(matrix @ np.swapaxes(start, 1, 2)) / leash
+        volume = 0.5 * np.linalg.slogdet(covariance[:, :3, :3] / leash**2)[1]
+        evidence = likelihood - 0.5 * (turned**2).sum(-1) + volume
+    return Fit(matrix, scale, strain, covariance, likelihood, np.asarray(evidence), exposure)
 
 
 def normal_equations(
@@ -285,7 +347,8 @@ def _membership(view: SpotView, match: Match, scale: Floats, width: float) -> Fl
     """(H, N) probability that a spot belongs to its nearest reflection."""
     distortion = width * max(view.distortion, RESIDUAL_DISTORTION)
     hits = position_density(view, match, scale, distortion)
-    hits = hits * match.intensity / (match.intensity + EXPOSURES[2])
+    intensity = match.intensity()
+    hits = hits * intensity / (intensity + USUAL_EXPOSURE)
     rate = 0.3 * max(len(view), 1) / view.area
     return np.asarray(hits / (hits + rate))
 
@@ -296,7 +359,12 @@ def _inverse_variance(view: SpotView, match: Match, scale: Floats) -> Floats:
     squared = (match.node**2).sum(-1)
     out = np.empty((*match.row.shape, 3))
     out[..., :2] = 1.0 / (in_plane * scale[:, None] ** 2)[..., None]
-    out[..., 2] = 0.25 / (ROD**2 + MOSAIC**2 * squared)
+    # On a Lorentzian rod s² ≈ width² / (I / I(s = 0)): spots that are bright for their structure
+    # factor lie close to the Ewald sphere, faint ones may lie anywhere near it.
+    bright = view.intensity / np.maximum(match.visibility, 1e-3) * (match.row >= 0)
+    top = np.quantile(bright, 0.9, axis=1, keepdims=True)
+    relative = np.clip(bright / np.maximum(top, 1e-30), LEAST_RELATIVE, 1.0)
+    out[..., 2] = 0.5 * relative / (ROD**2 + MOSAIC**2 * squared)
     return out
 
 
@@ -333,8 +401,10 @@ def prior_and_volume(
 
 def turn_matrices(rotvec: Floats) -> Floats:
     """(H, 3, 3) rotation matrices of (H, 3) rotation vectors, at most 0.2 rad."""
-    from scipy.spatial.transform import Rotation
-
     angle = np.linalg.norm(rotvec, axis=1, keepdims=True)
     limited = rotvec * np.minimum(1.0, 0.2 / np.maximum(angle, 1e-12))
-    return np.asarray(Rotation.from_rotvec(limited).as_matrix())
+    return np.asarray(Rotation.from_rotvec(limited).as_matrix(), dtype=np.float64)
+
+
+def _rotvec(matrix: Floats) -> Floats:
+    return np.asarray(Rotation.from_matrix(matrix).as_rotvec(), dtype=np.float64)

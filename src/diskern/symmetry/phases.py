@@ -32,9 +32,11 @@ Floats = NDArray[np.float64]
 
 TEMPERATURE = 2.0
 """Divides the evidence before shares are taken: the model of a pattern is only a model."""
+SEARCHED_DEEPLY = 12
+"""Candidates that get a second, thorough search."""
 KEPT = 12
 """Candidates whose further patterns are indexed, at least."""
-KEPT_WITHIN = 15.0
+KEPT_WITHIN = 12.0
 """… and all whose first pattern falls short of the best by less than this (natural log)."""
 ORIENTATIONS = 6
 """Orientations per pattern and candidate that are carried along."""
@@ -156,6 +158,9 @@ def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list
     tables = [kinematic_table(c) for c in candidates]
     first = [fit_pattern(table, views[lead], ORIENTATIONS) for table in tables]
     score = np.array([fit.evidence[0] if len(fit) else -np.inf for fit in first])
+    for c in np.argsort(-score, kind="stable")[:SEARCHED_DEEPLY]:
+        first[c] = fit_pattern(tables[c], views[lead], ORIENTATIONS, deep=True)
+        score[c] = first[c].evidence[0] if len(first[c]) else -np.inf
     order = np.argsort(-score, kind="stable")
     out = []
     for place, c in enumerate(order):

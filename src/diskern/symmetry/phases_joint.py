@@ -18,12 +18,14 @@ from diskern.symmetry.indexing import empty_fit, starting_orientations
 from diskern.symmetry.indexing_view import SpotView
 from diskern.symmetry.kinematic_table import KinematicTable
 from diskern.symmetry.orientation_fit import (
+    RODS,
     Fit,
     log_likelihood,
     normal_equations,
     prior_and_volume,
     priors,
     quick_score,
+    refine,
     turn_matrices,
 )
 
@@ -37,6 +39,8 @@ ANCHOR_PATTERNS = 2
 SCORED = 300
 REFINED = 16
 ROUNDS = 6
+STAGE_ERROR = np.radians(0.7)
+"""Error of a stage angle per axis: backlash, bending, the goniometer's scale."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,7 @@ class Geometry:
         """(A,) trial directions of the tilt axis in rad from +x."""
         if self.relations is not None:
             return np.zeros(1)
-        return np.radians(np.arange(0.0, 360.0, AXIS_STEP))
+        return np.asarray(np.radians(np.arange(0.0, 360.0, AXIS_STEP)))
 
     def turn(self, pattern: int, direction: Floats) -> Floats:
         """(H, 3, 3) rotation from the first pattern to this one for (H,) axis directions."""
@@ -103,7 +107,7 @@ def joint_fit(
     for i, view in enumerate(views):
         matrix = geometry.turn(i, direction) @ first
         scale = np.full(len(first), scales[i])
-        score += log_likelihood(table, view, matrix, scale, distortion=0.015)[0]
+        score += log_likelihood(table, view, matrix, scale, distortion=0.015, rods=RODS[:1])[0]
     best = np.argsort(-score, kind="stable")[:REFINED]
     return _refine(table, views, geometry, first[best], direction[best], scales)
 
@@ -135,7 +139,7 @@ def _refine(
     n = len(first)
     direction = direction.copy()
     log_scale, strain = np.zeros(n), np.zeros((n, 2))
-    covariance = np.zeros((n, 7, 7))
+    covariance: Floats = np.zeros((n, 7, 7))
     for width in [*np.geomspace(2.5, 1.0, ROUNDS), 1.0]:
         normal, right = np.zeros((n, 7, 7)), np.zeros((n, 7))
         for i, view in enumerate(views):
@@ -149,7 +153,7 @@ def _refine(
         normal[:, _SHARED, _SHARED] += precision
         normal[:, 3, 3] += 1.0
         right[:, _SHARED] += pull
-        covariance = np.linalg.inv(normal)
+        covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
         step = np.einsum("hij,hj->hi", covariance, right)
         first = turn_matrices(step[:, :3]) @ first
         direction = direction + np.clip(step[:, 3], -0.2, 0.2)
@@ -197,19 +201,11 @@ def _best(
     if geometry.relations is None:
         evidence += 0.5 * np.log(covariance[:, 3, 3] / (2 * np.pi))
     best = np.array([int(np.argmax(evidence))])
+    total = float(evidence[best[0]])
     fits = []
-    for i, (matrix, scale, likelihood, exposure) in enumerate(parts):
-        chain = _chain(geometry.turn(i, direction[best]))
-        own = chain @ covariance[best] @ np.swapaxes(chain, 1, 2)
-        fits.append(
-            Fit(
-                matrix[best],
-                scale[best],
-                strain[best],
-                own,
-                likelihood[best],
-                likelihood[best],
-                exposure[best],
-            )
-        )
-    return tuple(fits), float(evidence[best[0]])
+    for view, (matrix, scale, likelihood, _) in zip(views, parts, strict=True):
+        # Stage angles are read to a degree or so: let each pattern settle.
+        own = refine(table, view, matrix[best], scale[best], strain[best], leash=STAGE_ERROR)
+        total += float(own.evidence[0] - likelihood[best[0]])
+        fits.append(own)
+    return tuple(fits), total

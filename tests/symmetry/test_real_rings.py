@@ -1,0 +1,59 @@
+"""Rings of gold calibrate a camera length; what the other ring images can and cannot tell."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from spot_simulation import phase
+
+from diskern.bragg.analyse import analyse
+from diskern.bragg.analysis import Analysis
+from diskern.crystal.common import common_phases
+from diskern.patterns.read import read
+from diskern.symmetry.ring_phases import calibrate_from_rings, search_ring_phases
+
+BAR = 1 / 530.0
+"""1/Å per px by the burnt-in bar of Au_Nano_1 (53.0 px per 1/nm)."""
+ROCK_SALT = {"MgO", "NiO", "CoO", "FeO", "MnO", "TiN", "VN", "CrN", "TiC", "VC", "LiF"}
+
+
+@cache
+def rings_of(path: Path) -> Analysis:
+    return analyse(read(path))
+
+
+def test_gold_gives_the_camera_constant(experimental: Path) -> None:
+    analysis = rings_of(experimental / "pyxem__pyxem-demos" / "au_xgrating_20cm.tif")
+    result = calibrate_from_rings(analysis.rings, phase("Au"))
+    assert 1 / result.pixel_size == pytest.approx(99.7, rel=0.01)
+    assert result.ellipse.ratio == pytest.approx(1.033, abs=0.006)
+
+
+def test_the_cross_grating_is_a_face_centred_cubic_metal(experimental: Path) -> None:
+    analysis = rings_of(experimental / "pyxem__pyxem-demos" / "au_xgrating_20cm.tif")
+    matches = search_ring_phases([analysis], common_phases(["Au", "Al", "Fe", "O", "Mg", "Si"]))
+    assert {m.name for m in matches[:2]} <= {"Au", "Al", "Fe (austenite)"}
+    # Without a scale, rings of one lattice type are one answer.
+    assert matches[0].score < 0.6
+
+
+def test_the_file_named_gold_shows_rock_salt_heights_at_the_printed_scale(
+    experimental: Path,
+) -> None:
+    """200 is the strongest ring and 311 is absent, which no thin gold shows; the printed bar fits
+    a rock-salt cell near 4.22 Å to 1 %, and gold only with the bar 3.6 % off."""
+    path = experimental / "edson-samaniego__Electron-Diffraction" / "Au_Nano_1.png"
+    analysis = rings_of(path)
+    matches = search_ring_phases(
+        [analysis], common_phases(), pixel_size=BAR, pixel_size_error=0.03, limit=30
+    )
+    assert matches[0].name in ROCK_SALT
+    assert matches[0].scale == pytest.approx(1.0, abs=0.025)
+    gold = search_ring_phases(
+        [analysis], common_phases(["Au", "Cu", "Pd"]), pixel_size=BAR, pixel_size_error=0.03
+    )
+    assert gold[0].name == "Au"
+    assert gold[0].scale == pytest.approx(1.036, abs=0.008)
+    assert any("too small" in note for note in gold[0].notes)
