@@ -34,6 +34,8 @@ MOST_ELLIPTIC = 0.08
 """Larger distortion than any projector lens has: then it is no ring that was fitted."""
 WORKING_SIZE = 640
 """Rings are measured on an image reduced to at most about this many pixels a side."""
+DRIFT = 0.005
+"""How far a ring may sit off the common centre, over its radius: coma and the like do that."""
 LEAST_COVERAGE = 0.6
 """Share of the visible sectors in which a ring must stand above its surroundings."""
 
@@ -236,7 +238,7 @@ def _joint_fit(
     shift = np.stack([np.sin(turn), np.cos(turn)], 1)
     each = (number[:, None] == np.arange(len(bumps))).astype(float)
     design = np.concatenate([shift, shape, each] if free else [shift, each], axis=1)
-    solution, covariance, chi = robust_fit(design, radius, error, number)
+    solution, covariance, chi = _mixed_fit(design, shift, each, radius, error, bumps)
     rest = radius - design @ solution
     astray = _disagreement(rest, np.concatenate([shift, shape], axis=1), number)
     row, col = centre.row + solution[0], centre.col + solution[1]
@@ -261,6 +263,27 @@ def _joint_fit(
         centre=new_centre,
         ellipse=ellipse,
     )
+
+
+def _mixed_fit(
+    design: Floats, shift: Floats, each: Floats, radius: Floats, error: Floats, bumps: list[Bump]
+) -> tuple[Floats, Floats, float]:
+    """The common fit, with rings free to sit a little off the common centre (`DRIFT`).
+
+    Without that freedom the offset of one ring passes for ellipticity of another.
+    """
+    count, fixed = len(bumps), design.shape[1]
+    own = np.concatenate([each * shift[:, :1], each * shift[:, 1:]], axis=1)
+    prior = np.concatenate([np.zeros((2 * count, fixed)), np.eye(2 * count)], axis=1)
+    spread = np.tile([DRIFT * b.radius for b in bumps], 2)
+    number = np.concatenate([each.argmax(1), np.full(2 * count, count)])
+    solution, covariance, chi = robust_fit(
+        np.concatenate([np.concatenate([design, own], axis=1), prior]),
+        np.concatenate([radius, np.zeros(2 * count)]),
+        np.concatenate([error, spread]),
+        number,
+    )
+    return solution[:fixed], covariance[:fixed, :fixed], chi
 
 
 def _disagreement(rest: Floats, design: Floats, number: NDArray[np.int64]) -> tuple[float, float]:

@@ -23,7 +23,7 @@ MIN_SIGMA = 0.3
 """px; no spot is located better than this once distortions and overlaps are counted."""
 VISIBLE_FLAWS = int(Flaw.SATURATED | Flaw.HOT)
 """Flaws that do not hide a spot."""
-UNMEASURED, MEASURED = 0.012, 0.008
+UNMEASURED, MEASURED = 0.006, 0.004
 """Standard deviation of each component of the residual ellipse (half of major/minor - 1), for
 patterns with no measured ellipse (0.5 to 3 % of ellipticity is usual) and after its correction."""
 BLIND_SHARE = 0.6

@@ -32,7 +32,9 @@ EXTINCT = 1e-3
 SAME_METRIC = 1e-3
 """Relative change of a cell's metric within which a rotation maps the lattice on itself."""
 FORBIDDEN = 0.03
-"""Relative amplitude that multiple scattering lends to a forbidden reflection."""
+"""Relative amplitude that multiple scattering lends to a forbidden reflection, as a rule."""
+MULTIPLE = 0.25
+"""The same where a pattern shows much of it: thick foils, bent plates, incomplete cells."""
 GENERATORS = 120
 """Shortest reflections that fix the primitive reciprocal lattice."""
 TESTED = 400
@@ -59,6 +61,7 @@ class KinematicTable:
     strength : (G,) |F|² over the largest |F|² of the table.
     rotations : (R, 3, 3) proper cartesian rotations of the Laue class, as matrices on columns.
     basis : (3, 3) rows are a reduced basis of the lattice that the lit reflections generate, 1/Å.
+    forbidden : amplitude of forbidden reflections, relative to the largest.
     """
 
     lattice: Floats
@@ -69,6 +72,7 @@ class KinematicTable:
     strength: Floats
     rotations: Floats
     basis: Floats
+    forbidden: float = FORBIDDEN
 
     def __len__(self) -> int:
         return len(self.hkl)
@@ -133,7 +137,16 @@ class KinematicTable:
         (Vainshtein, Structure Analysis by Electron Diffraction, 1964, ch. 4).  Forbidden
         reflections keep a little, from multiple scattering.
         """
-        return np.asarray(np.maximum(np.sqrt(self.strength), FORBIDDEN))
+        return np.asarray(np.maximum(np.sqrt(self.strength), self.forbidden))
+
+    @cached_property
+    def multiple(self) -> KinematicTable | None:
+        """The table of a strongly multiply scattering specimen; None if nothing is forbidden."""
+        if (self.strength > 0).all():
+            return None
+        other = replace(self, forbidden=MULTIPLE)
+        other.__dict__["_grid"] = self._grid  # a cached property: the same nodes
+        return other
 
     @cached_property
     def allowed(self) -> Ints:

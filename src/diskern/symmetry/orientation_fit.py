@@ -41,6 +41,8 @@ RESIDUAL_DISTORTION = 0.004
 """Relative error of a position that no ellipse takes up."""
 LEAST_STRAY = 0.1
 """Share of the spots that is expected to be stray even where all fit."""
+MULTIPLE_SCATTERING = 0.2
+"""Prior probability that a pattern shows much multiple scattering."""
 LOG_INTENSITY_SIGMA = 1.0
 """Scatter of ln(intensity) about |F| times the rod's profile: dynamical diffraction, bending."""
 WORST_INTENSITY = 2.0
@@ -185,10 +187,32 @@ def log_likelihood(
 ) -> tuple[Floats, Floats]:
     """Natural-log likelihood relative to "all spots are stray", at the best exposure and rod.
 
+    Whether multiple scattering lights forbidden reflections is a matter of the whole pattern,
+    not of each spot, so both cases are tried.
+
     Returns
     -------
     (H,) likelihood and (H,) exposure, one of `EXPOSURES`.
     """
+    arguments = (view, matrix, scale, strain, distortion, rods)
+    usual, exposure = _log_likelihood(table, *arguments)
+    if table.multiple is None:
+        return usual, exposure
+    thick, thick_exposure = _log_likelihood(table.multiple, *arguments)
+    usual, thick = usual + np.log(1 - MULTIPLE_SCATTERING), thick + np.log(MULTIPLE_SCATTERING)
+    return np.maximum(usual, thick), np.where(usual >= thick, exposure, thick_exposure)
+
+
+def _log_likelihood(
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    strain: Floats | None,
+    distortion: float,
+    rods: tuple[float, ...],
+) -> tuple[Floats, Floats]:
+    """`log_likelihood` of one strength of multiple scattering."""
     expected = expected_counts(table, view, matrix, scale, rods)
     match = match_spots(table, view, matrix, scale, strain)
     density = position_density(view, match, scale, distortion)
