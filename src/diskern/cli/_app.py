@@ -55,6 +55,14 @@ VERBS: dict[str, Verb] = {
         "Diffraction patterns of a known crystal.",
         parts={"scan": "diskern.cli.simulate_scan:scan"},
     ),
+    "crystals": Verb(
+        "diskern.cli.crystals:app",
+        "Crystal structures: listing, choosing, fetching, counting.",
+    ),
+    "dataset": Verb(
+        "diskern.cli.dataset:app",
+        "Training sets from recipes: written in shards, looked at, verified.",
+    ),
     "demo": Verb(
         "diskern.cli.demo:demo",
         "Simulated patterns, identified: files, figures and report.html in a folder.",

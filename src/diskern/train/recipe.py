@@ -139,15 +139,15 @@ class SaedRecipe(Recipe):
 
     kind: Literal["saed"]
     zones: tuple[ZoneIndices, ...] = ()
-    voltages: Annotated[tuple[Kilovolts, ...], Field(min_length=1)] = (80.0, 120.0, 200.0, 300.0)
+    voltages: Annotated[tuple[Kilovolts, ...], Field(min_length=1)] = (120.0, 160.0, 200.0, 300.0)
     camera_lengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
         0.2,
-        0.25,
-        0.3,
+        0.23,
+        0.27,
+        0.31,
         0.35,
-        0.4,
     )
-    """m"""
+    """m; at 120 kV and 0.35 m the image still reaches 1.1 1/Å, so that every net is shown."""
     detector_pixel: Positive = 100.0
     """µm"""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
@@ -206,7 +206,7 @@ class _OnTheFly(Recipe):
     voltages: Annotated[tuple[Kilovolts, ...], Field(min_length=1)] = (80.0, 120.0, 200.0, 300.0)
     thickness: Range = Range(low=50, high=600)
     """Å"""
-    bend: Range = Range(low=1.0, high=6.0)
+    bend: Range = Range(low=1.0, high=10.0)
     """Width of the rel-rods over that of a flat foil: bending and mosaic spread."""
     double_diffraction: Share = 0.2
     """Share of crystals whose twice-scattered beams light extinct reflections."""
