@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ def propose(table: KinematicTable, view: SpotView, effort: Effort = DEEP) -> Hyp
     return Hypotheses.join(parts)
 
 
+@lru_cache(maxsize=16)
 def spot_pairs(view: SpotView, effort: Effort = DEEP) -> Floats:
     """(K, 2, 2) pairs of spot vectors in px, the shortest first, lattice bases leading."""
     radius = np.hypot(*view.p.T)
@@ -170,24 +172,29 @@ def _match_pair(
     """Rows of the table that two spots p1 and p2 px away and ``angle`` rad apart may be."""
     s1, s2 = _length_sigma(view, p1), _length_sigma(view, p2)
     first, second = rows
+    log1, log2 = table.log_length[first], table.log_length[second]
+    log_ratio, length_sigma = np.log(p2 / p1), float(np.hypot(s1, s2))
+    # A strain e along one axis and -e across opens an angle between them by up to 2 e.
+    turn_sigma = float(np.hypot(ANGLE_SIGMA, np.sqrt(2) * view.distortion))
     if view.scale is None:
-        log1, log2, between = table.pair_geometry
+        ratio, at, between = table.pair_geometry
+        spread = np.sqrt(2) * WINDOW * length_sigma
+        near = slice(*np.searchsorted(ratio, [log_ratio - spread, log_ratio + spread]).tolist())
+        ratio, at, between = ratio[near], at[near], between[near]
+        misfit = ((ratio - log_ratio) / length_sigma) ** 2 + ((between - angle) / turn_sigma) ** 2
+        kept = np.flatnonzero(misfit < 2 * WINDOW**2)
+        kept = kept[np.argsort(at[kept])]
+        i, j = np.divmod(at[kept], max(len(second), 1))
+        cost = misfit[kept] + LOW_INDEX_PREFERENCE * (log1[i] - log1[:1])
     else:
-        log1, log2 = table.log_length[first], table.log_length[second]
         cosine = table.direction[first] @ table.direction[second].T
         between = np.arccos(np.clip(cosine, -1, 1))
-    ratio = (log2 - log1[:, None] - np.log(p2 / p1)) / np.hypot(s1, s2)
-    # A strain e along one axis and -e across opens an angle between them by up to 2 e.
-    turn = (between - angle) / np.hypot(ANGLE_SIGMA, np.sqrt(2) * view.distortion)
-    misfit = ratio * ratio + turn * turn
-    i, j = np.nonzero(misfit < 2 * WINDOW**2)
-    cost = misfit[i, j]
-    if view.scale is None:
-        cost = cost + LOW_INDEX_PREFERENCE * (log1[i] - log1[:1])
-    else:
-        spread = np.hypot(view.scale_error, np.hypot(s1, s2) / 2)
+        off, turn = log2 - log1[:, None] - log_ratio, between - angle
+        misfit = (off / length_sigma) ** 2 + (turn / turn_sigma) ** 2
+        i, j = np.nonzero(misfit < 2 * WINDOW**2)
+        spread = np.hypot(view.scale_error, length_sigma / 2)
         scale = 0.5 * (log1[i] + log2[j] - np.log(p1 * p2)) - np.log(view.scale)
-        cost = cost + (scale / spread) ** 2
+        cost = misfit[i, j] + (scale / spread) ** 2
     if len(cost) > MATCHES:
         keep = np.argpartition(cost, MATCHES)[:MATCHES]
         i, j = i[keep], j[keep]

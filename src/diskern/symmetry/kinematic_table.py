@@ -78,13 +78,17 @@ class KinematicTable:
         return len(self.hkl)
 
     @cached_property
-    def _grid(self) -> tuple[Ints, Ints]:
-        """Index into the table by whole coordinates in ``basis``; -1 where nothing diffracts."""
-        nodes = np.rint(self.g @ np.linalg.inv(self.basis)).astype(np.int64)
-        half = np.abs(nodes).max(0) if len(nodes) else np.zeros(3, dtype=np.int64)
-        grid = np.full(tuple(2 * half + 1), -1, dtype=np.int64)
-        grid[tuple((nodes + half).T)] = np.arange(len(nodes))
-        return grid, half
+    def _grid(self) -> tuple[Ints, Floats, Floats]:
+        """Rows of the table at whole coordinates in ``basis``, -1 where nothing diffracts.
+
+        A rim of -1 surrounds them.  Flattened, with the largest coordinates and the steps.
+        """
+        nodes = np.rint(self.g @ self._to_basis).astype(np.int64)
+        rim = (np.abs(nodes).max(0) if len(nodes) else np.zeros(3, dtype=np.int64)) + 1
+        grid = np.full(tuple(2 * rim + 1), -1, dtype=np.int64)
+        grid[tuple((nodes + rim).T)] = np.arange(len(nodes))
+        steps = np.array([grid.shape[1] * grid.shape[2], grid.shape[2], 1], dtype=np.float64)
+        return grid.ravel(), rim.astype(np.float64), steps
 
     @cached_property
     def _to_basis(self) -> Floats:
@@ -102,13 +106,11 @@ class KinematicTable:
         (...) row of the table, -1 where that node is the origin or beyond ``g_max``; and
         (..., 3) node vector in 1/Å.
         """
-        nodes = np.rint(points @ self._to_basis)
-        grid, half = self._grid
-        whole = nodes.astype(np.int64)
-        inside = np.asarray((np.abs(whole) <= half).all(-1))
-        whole = np.where(inside[..., None], whole, 0) + half
-        rows = np.where(inside, grid[whole[..., 0], whole[..., 1], whole[..., 2]], -1)
-        return rows, nodes @ self.basis
+        nodes = np.rint(points.reshape(-1, 3) @ self._to_basis)
+        grid, rim, steps = self._grid
+        at = np.clip(nodes, -rim, rim) @ steps + rim @ steps
+        rows = np.take(grid, at.astype(np.int64), mode="clip")
+        return rows.reshape(points.shape[:-1]), (nodes @ self.basis).reshape(points.shape)
 
     @cached_property
     def representatives(self) -> Ints:
@@ -164,15 +166,21 @@ class KinematicTable:
         return np.asarray(np.log(self.length))
 
     @cached_property
-    def pair_geometry(self) -> tuple[Floats, Floats, Floats]:
-        """ln |g| of the first representatives and of the first rows, and the angles between.
+    def pair_geometry(self) -> tuple[Floats, Ints, Floats]:
+        """Pairs of the first representatives (A) and the first rows (B), by ratio of lengths.
 
-        What indexing with an unknown scale compares spot pairs with: (A,), (B,), (A, B) rad.
+        What indexing with an unknown scale compares spot pairs with.
+
+        Returns
+        -------
+        (A·B,) ln of the second length over the first, ascending; (A·B,) position of the pair in
+        the (A, B) table; (A·B,) rad between the two.
         """
         first, second = self.representatives[:PAIR_FIRST], self.allowed[:PAIR_SECOND]
         cosine = self.direction[first] @ self.direction[second].T
-        angle = np.arccos(np.clip(cosine, -1, 1))
-        return self.log_length[first], self.log_length[second], angle
+        ratio = (self.log_length[second] - self.log_length[first][:, None]).ravel()
+        order = np.argsort(ratio)
+        return ratio[order], order, np.arccos(np.clip(cosine, -1, 1)).ravel()[order]
 
     @cached_property
     def powder(self) -> tuple[Floats, Floats, Ints]:

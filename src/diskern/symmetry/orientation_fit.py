@@ -14,7 +14,7 @@ what fixes the tilt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,59 +194,62 @@ def log_likelihood(
     -------
     (H,) likelihood and (H,) exposure, one of `EXPOSURES`.
     """
-    arguments = (view, matrix, scale, strain, distortion, rods)
-    usual, exposure = _log_likelihood(table, *arguments)
-    if table.multiple is None:
+    match = match_spots(table, view, matrix, scale, strain)
+    density = position_density(view, match, scale, distortion)
+    tables = [table] if table.multiple is None else [table, table.multiple]
+    # The geometry is the same in both cases; only the visibilities differ.
+    counts = _expected_counts(tables, view, matrix, scale, rods)
+    usual, exposure = _log_likelihood(view, match, density, counts[0], rods)
+    if len(tables) == 1:
         return usual, exposure
-    thick, thick_exposure = _log_likelihood(table.multiple, *arguments)
+    lit = np.where(match.row < 0, 0.0, tables[1].visibility[match.row])
+    thick, thick_exposure = _log_likelihood(
+        view, replace(match, visibility=lit), density, counts[1], rods
+    )
     usual, thick = usual + np.log(1 - MULTIPLE_SCATTERING), thick + np.log(MULTIPLE_SCATTERING)
     return np.maximum(usual, thick), np.where(usual >= thick, exposure, thick_exposure)
 
 
 def _log_likelihood(
-    table: KinematicTable,
-    view: SpotView,
-    matrix: Floats,
-    scale: Floats,
-    strain: Floats | None,
-    distortion: float,
-    rods: tuple[float, ...],
+    view: SpotView, match: Match, density: Floats, expected: Floats, rods: tuple[float, ...]
 ) -> tuple[Floats, Floats]:
     """`log_likelihood` of one strength of multiple scattering."""
-    expected = expected_counts(table, view, matrix, scale, rods)
-    match = match_spots(table, view, matrix, scale, strain)
-    density = position_density(view, match, scale, distortion)
     n, area = len(view), view.area
     null = n * np.log(max(n, 1) / area) - n
-    gains, heights = [], []
-    for rod, counts in zip(rods, expected, strict=True):
+    limits = np.array(EXPOSURES)[:, None, None]
+    total = []
+    for rod, count in zip(rods, expected, strict=True):
         intensity = match.intensity(rod)
-        for exposure, count in zip(EXPOSURES, counts, strict=True):
-            hits = intensity / (intensity + exposure) * density
-            stray = np.full(len(matrix), 0.5 * n)
-            for _ in range(2):
-                rate = np.clip(stray, LEAST_STRAY * n + 0.2, max(n, 1)) / area
-                member = hits / (rate[:, None] + hits)
-                stray = n - member.sum(-1)
-            gain = np.log(rate[:, None] + hits).sum(-1) - rate * area - count - null
-            gains.append(gain)
-            heights.append(_intensity_gain(view, intensity, member))
-    total = np.array(gains) + np.array(heights)
-    return total.max(0), np.array(EXPOSURES * len(rods))[total.argmax(0)]
+        hits = intensity / (intensity + limits) * density
+        stray = np.full(hits.shape[:2], 0.5 * n)
+        for _ in range(2):
+            rate = np.clip(stray, LEAST_STRAY * n + 0.2, max(n, 1)) / area
+            either = rate[..., None] + hits
+            member = hits / either
+            stray = n - member.sum(-1)
+        gain = np.log(either).sum(-1) - rate * area - count - null
+        total.append(gain + _intensity_gain(view, intensity, member))
+    best = np.concatenate(total)
+    return best.max(0), np.array(EXPOSURES * len(rods))[best.argmax(0)]
 
 
 def _intensity_gain(view: SpotView, intensity: Floats, member: Floats) -> Floats:
-    """(H,) how much better the predicted intensities account for the observed than chance.
+    """(E, H) how much better the predicted intensities account for the observed than chance.
 
     Weak evidence by design: ln(intensity) scatters by `LOG_INTENSITY_SIGMA` about the prediction,
     and no spot counts against an orientation more than a stray one would.
+
+    Parameters
+    ----------
+    intensity : (H, N) predicted.
+    member : (E, H, N) probability that a spot is not stray.
     """
     observed = view.log_intensity
     spread = max(float(np.std(observed)) if len(view) else 0.0, LOG_INTENSITY_SIGMA)
-    predicted = np.log(np.maximum(intensity, 1e-6))
+    excess = observed - np.log(np.maximum(intensity, 1e-6))
     weight = member + 1e-9
-    shift = (weight * (observed - predicted)).sum(-1) / weight.sum(-1)
-    misfit = (observed - predicted - shift[:, None]) / LOG_INTENSITY_SIGMA
+    shift = (weight * excess).sum(-1) / weight.sum(-1)
+    misfit = (excess - shift[..., None]) / LOG_INTENSITY_SIGMA
     chance = (observed - observed.mean()) / spread
     gain = 0.5 * (chance**2 - misfit**2) + np.log(spread / LOG_INTENSITY_SIGMA)
     return np.asarray((member * np.maximum(gain, -WORST_INTENSITY)).sum(-1))
@@ -260,26 +263,41 @@ def expected_counts(
     rods: tuple[float, ...] = RODS,
 ) -> Floats:
     """(R, E, H) number of reflections expected in sight, for each rod and each of `EXPOSURES`."""
-    within = np.searchsorted(table.length, view.reach * scale.max(initial=0.0))
-    g, length, strength = table.g[:within], table.length[:within], table.visibility[:within]
+    return np.asarray(_expected_counts([table], view, matrix, scale, rods)[0])
+
+
+def _expected_counts(
+    tables: list[KinematicTable],
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    rods: tuple[float, ...],
+) -> Floats:
+    """(V, R, E, H) `expected_counts` of tables that differ in their visibilities alone."""
+    within = int(np.searchsorted(tables[0].length, view.reach * scale.max(initial=0.0)))
+    g, length = tables[0].g[:within], tables[0].length[:within]
     sag = 0.5 * view.wavelength * length**2
-    total = np.zeros((len(rods), len(EXPOSURES), len(matrix)))
+    total = np.zeros((len(tables), len(rods), len(EXPOSURES), len(matrix)))
     step = max(1, CHUNK // max(within, 1))
     for start in range(0, len(matrix), step):
         part = matrix[start : start + step]
-        s_g = -(part[:, 2] @ g.T) - sag
+        s_g = part[:, 2] @ g.T
+        s_g += sag
         # Only a thin slab of the ball lies near the Ewald sphere.
-        which, reflection = np.nonzero(np.abs(s_g) < ROD_END)
+        flat = np.flatnonzero(np.abs(s_g) < ROD_END)
+        which, reflection = np.divmod(flat, max(within, 1))
         position = np.einsum("mij,mj->mi", part[which, :2], g[reflection])
         position /= scale[start + which, None]
         seen = view.sees(position[:, 0], position[:, 1])
-        which, reflection = which[seen], reflection[seen]
-        near = s_g[which, reflection]
+        which, reflection, near = which[seen], reflection[seen], s_g.ravel()[flat[seen]]
         for r, rod in enumerate(rods):
-            intensity = strength[reflection] * rod_profile(near, length[reflection], rod)
-            for e, exposure in enumerate(EXPOSURES):
-                found = intensity / (intensity + exposure)
-                total[r, e, start : start + step] = np.bincount(which, found, minlength=len(part))
+            profile = rod_profile(near, length[reflection], rod)
+            for v, table in enumerate(tables):
+                intensity = table.visibility[reflection] * profile
+                for e, exposure in enumerate(EXPOSURES):
+                    found = intensity / (intensity + exposure)
+                    count = np.bincount(which, found, minlength=len(part))
+                    total[v, r, e, start : start + step] = count
     return total
 
 
