@@ -34,8 +34,9 @@ def analyse(pattern: Pattern, *, ellipse: Ellipse | None = None) -> Analysis:
     ellipse : distortion known from a standard at the same setting; without it, the rings' own
         is used where there are rings.
     """
-    image, inverted = upright(pattern.image)
     notes: list[str] = []
+    pattern = _in_range(pattern, notes)
+    image, inverted = upright(pattern.image)
     if inverted:
         notes.append("Dark means many electrons here: the image was inverted.")
         pattern = replace(pattern, image=image)
@@ -52,10 +53,12 @@ def analyse(pattern: Pattern, *, ellipse: Ellipse | None = None) -> Analysis:
     behind = with_rings(background, image, centre, flaws, distortion)
     spots = find_spots(image, flaws, centre, behind)
     lattices = _lattices(spots, centre, pattern.shape, flaws, distortion)
-    halo = halo_radius(*radial_profile(image, centre, flaws, distortion))
+    halo = halo_radius(*radial_profile(image, centre, flaws, distortion, spots=False))
     reason = refusal(spots, lattices, rings, halo, centre, pattern.shape)
     kind = _kind(spots, lattices, rings, reason)
     if rings is not None and kind == "spots":
+        # Spots at like distances make a crooked ring; its ellipse is no lens's.
+        distortion = ellipse or Ellipse()
         notes.append("Rings beside the spots: a polycrystal or amorphous film shares the area.")
     return Analysis(
         pattern=pattern,
@@ -71,6 +74,16 @@ def analyse(pattern: Pattern, *, ellipse: Ellipse | None = None) -> Analysis:
         scale_bar=None if bar is None else bar.length_px,
         notes=tuple(notes + _bar_notes(bar)),
     )
+
+
+def _in_range(pattern: Pattern, notes: list[str]) -> Pattern:
+    """Levels whose squares a float32 cannot hold are brought to a largest of 10⁴."""
+    largest = float(np.nanmax(np.abs(pattern.image), initial=0.0))
+    if largest == 0 or 1e-6 < largest < 1e12:
+        return pattern
+    notes.append(f"Levels up to {largest:.1e} were scaled to 10000.")
+    scaled = pattern.image.astype(np.float64) * (1e4 / largest)
+    return replace(pattern, image=scaled.astype(np.float32))
 
 
 def _centre(pattern: Pattern, flaws: NDArray[np.uint16]) -> Centre:

@@ -21,6 +21,8 @@ FORBIDDEN = (5, 8, 10, 12)
 TAU = (1 + 5**0.5) / 2
 WIDEST_DISK = 0.08
 """Radius of the direct disk, over the image's side, past which its neighbours overlap it."""
+BRIGHT = 20.0
+"""Signal-to-noise ratio that speckle does not reach."""
 LEAST_SPOTS = 12
 """Fewest spots from which a forbidden symmetry is claimed."""
 
@@ -49,7 +51,7 @@ def refusal(
     halo : radius in px of a broad maximum of the radial profile, or None.
     """
     explained = sum(len(lattice.members) for lattice in lattices)
-    if len(spots) >= LEAST_SPOTS and rings is None and explained < 0.8 * len(spots):
+    if len(spots) >= LEAST_SPOTS and explained < 0.8 * len(spots):
         order = forbidden_order(spots, centre, shape)
         if order is not None:
             return (
@@ -63,8 +65,9 @@ def refusal(
         )
     if rings is not None or lattices:
         return None
-    # The speckle of an amorphous film passes for a spot now and then.
-    if len(spots) >= (3 if halo is None else 6):
+    # The speckle of an amorphous film passes for a spot now and then, never for a bright one;
+    # a two-beam frame has few spots, but bright ones.
+    if len(spots) >= (3 if halo is None else 6) or (spots.snr > BRIGHT).sum() >= 2:
         return None
     if halo is not None:
         few = "" if len(spots) == 0 else f" and only {len(spots)} spot(s)"
@@ -95,7 +98,8 @@ def forbidden_order(spots: Spots, centre: Centre, shape: tuple[int, int]) -> Sym
         return None
     tested = place[inside]
     found = {n: _turned(tested, place, n, tolerance) for n in (2, 3, 4, 6, *FORBIDDEN)}
-    best = max((found[n] for n in FORBIDDEN), key=lambda s: (s.matched, s.log_odds))
+    # A ten-fold pattern is five-fold as well: the higher order, if it matches as well.
+    best = max((found[n] for n in FORBIDDEN), key=lambda s: (round(s.matched, 1), s.order))
     crystallographic = max(found[n].matched for n in (3, 4, 6))
     if best.matched < 0.6 or best.log_odds < 12 or best.matched < crystallographic + 0.25:
         return None
@@ -117,7 +121,7 @@ def _turned(tested: Floats, all_places: Floats, order: int, tolerance: float) ->
     hits = total >= 0.75 * (order - 1)
     reach = float(np.linalg.norm(all_places, axis=1).max())
     chance = min(0.9, len(all_places) * (tolerance / reach) ** 2)
-    found, trials = float(total.sum()), float(len(tested) * (order - 1))
+    found, trials = int(total.sum()), len(tested) * (order - 1)
     log_odds = -float(np.log10(max(special.bdtrc(max(found - 1, 0), trials, chance), 1e-300)))
     return Symmetry(order, float(hits.mean()), log_odds)
 
@@ -142,11 +146,11 @@ def halo_radius(profile: Floats, sigma: Floats) -> float | None:
     profile, sigma : (R,) from `radial_profile`; NaN where unknown.
     """
     known = np.isfinite(profile) & np.isfinite(sigma)
-    if known.sum() < 20:
-        return None
     where = np.nonzero(known)[0]
+    if len(where) < 20 or where[-1] < 30:
+        return None
     # Widths grow with radius: smooth by a twelfth of it.
-    edges = np.unique(np.round(np.geomspace(6, where[-1] + 1, 60)).astype(int))
+    edges = np.unique(np.round(np.geomspace(6, where[-1] + 1, 90)).astype(int))
     middle, value, error = [], [], []
     for low, high in pairwise(edges):
         part = slice(low, high)
@@ -156,15 +160,18 @@ def halo_radius(profile: Floats, sigma: Floats) -> float | None:
             value.append(profile[part][use].mean())
             error.append(float(np.sqrt(np.mean(sigma[part][use] ** 2) / use.sum())))
     level, noise, at = np.array(value), np.array(error), np.array(middle)
-    span = float(level.max() - level.min())
+    if len(level) < 6:
+        return None
+    # The beam's foot is no measure of how high a halo is.
+    span = float(np.median(level) - level.min())
     best, radius = 0.0, None
     for i in range(2, len(level) - 2):
         foot = max(level[:i].min(), level[i + 1 :].min())
         rise = level[i] - foot
         summit = level[i] == level[i - 2 : i + 3].max()
-        if not summit or rise < max(5 * noise[i], 0.02 * span, best):
+        if not summit or rise <= max(5 * noise[i], 0.05 * span, best):
             continue
         run = (level > foot + rise / 2) & (at > at[i] / 2) & (at < at[i] * 2)
-        if np.ptp(at[run]) > BROADEST * at[i]:
+        if np.ptp(at[run]) > BROADEST * at[i] + 2 * (at[i + 1] - at[i]):
             best, radius = rise, float(at[i])
     return radius

@@ -14,6 +14,7 @@ import numpy as np
 from diskern._version import __version__
 from diskern.bragg.analyse import analyse
 from diskern.bragg.analysis import Analysis
+from diskern.bragg.recentre import agreed
 from diskern.crystal.common import check_elements, common_phases, load_candidates
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
@@ -101,7 +102,7 @@ def identify(
     allowed = None if elements is None else sorted(check_elements(elements))
     loaded = [_load(p, pixel_size, energy, options, tell) for p in inputs]
     crystals = _candidates(candidates, allowed)
-    analyses = tuple(_analyse(p, options, tell) for p in loaded)
+    analyses = agreed([_analyse(p, options, tell) for p in loaded])
     provenance = _provenance(inputs, pixel_size, energy, allowed, crystals, options)
     refused = [a for a in analyses if a.kind == "none"]
     if len(refused) == len(analyses):

@@ -7,7 +7,7 @@ all candidates and "some other phase", which any good two-dimensional lattice su
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from diskern.bragg.analysis import Analysis
+from diskern.bragg.recentre import recentred
 from diskern.crystal.common import check_elements
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
@@ -111,16 +112,17 @@ def search_phases(
     used = [i for i, a in enumerate(analyses) if a.kind == "spots" and len(a.spots)]
     if not used or not candidates:
         return []
-    views = [
-        spot_view(
-            analyses[i],
+
+    def view_of(analysis: Analysis) -> SpotView:
+        return spot_view(
+            analysis,
             pixel_size=pixel_size,
             pixel_size_error=pixel_size_error,
             energy=energy,
             ellipse=ellipse,
         )
-        for i in used
-    ]
+
+    views = [_about_the_right_beam(analyses[i], candidates, view_of) for i in used]
     geometry = Geometry.from_stage(
         None if tilts is None else [tilts[i] for i in used],
         None if relations is None else [relations[i] for i in used],
@@ -150,6 +152,18 @@ def search_views(
         for c, share in zip(tried[:limit], shares[:limit], strict=False)
         if np.isfinite(c.evidence)
     ]
+
+
+def _about_the_right_beam(
+    analysis: Analysis, candidates: Sequence[Crystal], view_of: Callable[[Analysis], SpotView]
+) -> SpotView:
+    """The spots about the centre, or about its likeliest rival where a candidate fits better."""
+    view = view_of(analysis)
+    if not analysis.centre.rivals:
+        return view
+    other = view_of(recentred(analysis, analysis.centre.rivals[0]))
+    best = [_index_all([v], candidates)[0].evidence for v in (view, other)]
+    return other if best[1] > best[0] else view
 
 
 def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list[_Candidate]:

@@ -8,7 +8,7 @@ holder, one tilt axis in the image plane, whose direction is found with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,10 @@ SCORED = 300
 REFINED = 16
 ROUNDS = 6
 STAGE_ERROR = np.radians(0.7)
+"""Standard deviation of a stage angle as read."""
+TILT_ERROR = np.radians(1.0)
+"""Systematic error of a tilt read off the intensities of one pattern: dynamical diffraction and
+bending move what is lit by about a rod's width, 0.01 1/Å at |g| = 0.6 1/Å."""
 """Error of a stage angle per axis: backlash, bending, the goniometer's scale."""
 
 
@@ -207,5 +211,15 @@ def _best(
         # Stage angles are read to a degree or so: let each pattern settle.
         own = refine(table, view, matrix[best], scale[best], strain[best], leash=STAGE_ERROR)
         total += float(own.evidence[0] - likelihood[best[0]])
-        fits.append(own)
+        fits.append(replace(own, matrix=_settled(matrix[best], own.matrix)))
     return tuple(fits), total
+
+
+def _settled(stage: Floats, own: Floats) -> Floats:
+    """(H, 3, 3) mean of the orientation by the stage and the pattern's own, by their errors.
+
+    The turn about the beam is the pattern's: positions tell it far better than any stage.
+    """
+    turn = Rotation.from_matrix(own @ np.swapaxes(stage, 1, 2)).as_rotvec()
+    turn[:, :2] *= STAGE_ERROR**2 / (STAGE_ERROR**2 + TILT_ERROR**2)
+    return np.asarray(Rotation.from_rotvec(turn).as_matrix() @ stage)
