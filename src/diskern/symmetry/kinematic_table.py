@@ -37,6 +37,8 @@ MULTIPLE = 0.25
 """The same where a pattern shows much of it: thick foils, bent plates, incomplete cells."""
 GENERATORS = 120
 """Shortest reflections that fix the primitive reciprocal lattice."""
+LOOKED_AT = 1000
+"""Shortest reflections among which those are sought."""
 TESTED = 400
 """Shortest reflections whose strengths must agree for a rotation to count as a symmetry."""
 SAME_STRENGTH = 0.02
@@ -218,35 +220,62 @@ def kinematic_table(crystal: Crystal) -> KinematicTable:
 def _build(crystal: Crystal) -> KinematicTable:
     # Room for about MAX_REFLECTIONS in the ball; centring leaves fewer.
     g_max = min(G_MAX, float((MAX_REFLECTIONS * 0.75 / (np.pi * crystal.volume)) ** (1 / 3)))
-    hkl, g, strength, basis = _nodes(crystal, g_max)
+    every = reciprocal_vectors(crystal, g_max)
+    basis = _primitive_basis(crystal, *every)
+    hkl, g = _generated(*every, basis)
     if g_max < G_MAX and len(hkl) < MAX_REFLECTIONS / 1.5:
         g_max = min(G_MAX, g_max * (MAX_REFLECTIONS / max(len(hkl), 1)) ** (1 / 3))
-        hkl, g, strength, basis = _nodes(crystal, g_max)
+        hkl, g = _generated(*reciprocal_vectors(crystal, g_max), basis)
     length = np.linalg.norm(g, axis=1)
-    table = KinematicTable(crystal.lattice, g_max, hkl, g, length, strength, np.eye(3)[None], basis)
+    # Row n - 1 - i is the Friedel mate of row i.
+    half = len(hkl) // 2
+    strength = _squared_structure_factors(crystal, hkl[half:], length[half:])
+    strength = _relative(np.concatenate([strength[::-1], strength]))
+    order = np.argsort(np.round(length, 9), kind="stable")
+    table = KinematicTable(
+        crystal.lattice,
+        g_max,
+        hkl[order],
+        g[order],
+        length[order],
+        strength[order],
+        np.eye(3)[None],
+        _reduced_reciprocal(basis @ crystal.reciprocal),
+    )
     return replace(table, rotations=_laue_rotations(table))
 
 
-def _nodes(crystal: Crystal, g_max: float) -> tuple[Ints, Floats, Floats, Floats]:
-    """hkl, g and relative |F|² of all nodes of the primitive lattice, shortest first; its basis."""
-    hkl, g = reciprocal_vectors(crystal, g_max)
-    order = np.argsort(np.round(np.linalg.norm(g, axis=1), 9), kind="stable")
-    hkl, g = hkl[order], g[order]
-    strength = _squared_structure_factors(crystal, hkl, np.linalg.norm(g, axis=1))
-    strength /= max(float(strength.max(initial=0.0)), 1e-30)
+def _relative(strength: Floats) -> Floats:
+    """Strengths over the largest, those of absent reflections nought."""
+    strength = strength / max(float(strength.max(initial=0.0)), 1e-30)
     strength[strength < EXTINCT**2] = 0.0
-    # Centring absences hold for every reflection, so what is lit generates the primitive lattice.
-    generated = _generated_basis(hkl[strength > 0])
-    whole = hkl @ np.linalg.inv(generated)
-    node = np.abs(whole - np.rint(whole)).max(-1, initial=0.0) < 1e-6
-    rows = generated @ crystal.reciprocal
-    basis = np.linalg.inv(_reduced(np.asarray(np.linalg.inv(rows).T))).T
-    return hkl[node], g[node], strength[node], np.asarray(basis, dtype=np.float64)
+    return strength
+
+
+def _primitive_basis(crystal: Crystal, hkl: Ints, g: Floats) -> Floats:
+    """(3, 3) rows of hkl that generate the primitive reciprocal lattice.
+
+    Centring absences hold for every reflection, so the shortest that are lit generate it.
+    """
+    length = np.linalg.norm(g, axis=1)
+    few = np.argsort(np.round(length, 9), kind="stable")[:LOOKED_AT]
+    strength = _relative(_squared_structure_factors(crystal, hkl[few], length[few]))
+    return _generated_basis(hkl[few][strength > 0])
+
+
+def _generated(hkl: Ints, g: Floats, basis: Floats) -> tuple[Ints, Floats]:
+    """Those hkl and g that are in the lattice which rows of hkl generate."""
+    if abs(abs(np.linalg.det(basis)) - 1) < 1e-6:
+        return hkl, g
+    whole = hkl @ np.linalg.inv(basis)
+    node = (np.abs(whole - np.rint(whole)) < 1e-6).all(-1)
+    return hkl[node], g[node]
 
 
 def _generated_basis(hkl: Ints) -> Floats:
     """(3, 3) rows that generate the same lattice of whole indices (Hermite normal form)."""
-    rows = [row for row in hkl[:GENERATORS].tolist() if any(row)]
+    # A reflection and its Friedel mate generate the same.
+    rows = [row for row in hkl[:GENERATORS].tolist() if row < [0, 0, 0]]
     basis: list[list[int]] = []
     for column in range(3):
         while True:
@@ -297,12 +326,16 @@ def _lattice_rotations(direct: Floats) -> Floats:
     units = np.array([t for t in product((-1, 0, 1), repeat=3) if any(t)], dtype=np.float64)
     squares = np.einsum("ni,ij,nj->n", units, metric, units)
     rows = [units[np.abs(squares - metric[i, i]) < SAME_METRIC * metric[i, i]] for i in range(3)]
-    a, b, c = np.meshgrid(*(np.arange(len(r)) for r in rows), indexing="ij")
-    images = np.stack([rows[0][a.ravel()], rows[1][b.ravel()], rows[2][c.ravel()]], axis=1)
-    images = images[np.abs(np.linalg.det(images) - 1) < 1e-6]
-    change = np.abs(images @ metric @ np.swapaxes(images, 1, 2) - metric)
     lengths = np.sqrt(np.diag(metric))
-    kept = images[(change < SAME_METRIC * np.outer(lengths, lengths)).all((1, 2))]
+    near = SAME_METRIC * np.outer(lengths, lengths)
+    alike = {
+        (i, j): np.abs(rows[i] @ metric @ rows[j].T - metric[i, j]) < near[i, j]
+        for i, j in ((0, 1), (0, 2), (1, 2))
+    }
+    fits = alike[0, 1][:, :, None] & alike[0, 2][:, None, :] & alike[1, 2]
+    a, b, c = np.nonzero(fits)
+    kept = np.stack([rows[0][a], rows[1][b], rows[2][c]], axis=1)
+    kept = kept[np.abs(np.linalg.det(kept) - 1) < 1e-6]
     turned = np.linalg.inv(direct) @ kept @ direct
     # The nearest true rotation, where the metric is symmetric only within the tolerance.
     u, _, v = np.linalg.svd(np.swapaxes(turned, 1, 2))
@@ -316,46 +349,34 @@ def _squared_structure_factors(crystal: Crystal, hkl: Ints, length: Floats) -> F
     squared = length**2
     total = np.zeros(len(hkl), dtype=complex)
     u_iso = np.where(crystal.u_iso > 0, crystal.u_iso, TYPICAL_U_ISO)
-    half = _friedel_half(hkl)
-    kinds, kind = np.unique(np.stack([crystal.numbers, u_iso], 1), axis=0, return_inverse=True)
-    for n, (z, u) in enumerate(kinds):
-        atoms = kind.ravel() == n
-        table = gemmi.Element(int(z)).c4322
-        factor = np.exp(-np.outer(squared[half] / 4, table.b)) @ np.array(table.a)
-        factor *= np.exp(-2 * np.pi**2 * u * squared[half])
-        phases = _phases(hkl[half], crystal.fractional[atoms])
-        total[half] += factor * (phases @ crystal.occupancy[atoms])
-    return _mirror_friedel(hkl, np.abs(total) ** 2, half)
+    kinds: dict[tuple[int, float], list[int]] = {}
+    for i, kind in enumerate(zip(crystal.numbers.tolist(), u_iso.tolist(), strict=True)):
+        kinds.setdefault(kind, []).append(i)
+    for (z, u), atoms in kinds.items():
+        table = gemmi.Element(z).c4322
+        factor = np.exp(-np.outer(squared / 4, table.b)) @ np.array(table.a)
+        factor *= np.exp(-2 * np.pi**2 * u * squared)
+        phases = _phases(hkl, crystal.fractional[atoms])
+        total += factor * (phases @ crystal.occupancy[atoms])
+    return np.asarray(np.abs(total) ** 2)
 
 
 def _phases(hkl: Ints, fractional: Floats) -> NDArray[np.complex128]:
     """(G, N) exp(2πi h·r), from one table of powers per axis."""
-    out = np.ones((len(hkl), len(fractional)), dtype=complex)
+    out = np.ones((1, 1), dtype=complex)
     for axis in range(3):
         low = int(hkl[:, axis].min(initial=0))
         orders = np.arange(low, int(hkl[:, axis].max(initial=0)) + 1)
         powers = np.exp(2j * np.pi * np.outer(orders, fractional[:, axis]))
-        out *= powers[hkl[:, axis] - low]
+        out = out * np.take(powers, hkl[:, axis] - low, axis=0)
     return out
 
 
-def _friedel_half(hkl: Ints) -> NDArray[np.bool_]:
-    h, k, m = hkl.T
-    return np.asarray((h > 0) | ((h == 0) & ((k > 0) | ((k == 0) & (m > 0)))))
+def _reduced_reciprocal(rows: Floats) -> Floats:
+    """Basis of the same reciprocal lattice whose direct basis is Niggli-reduced.
 
-
-def _mirror_friedel(hkl: Ints, values: Floats, half: NDArray[np.bool_]) -> Floats:
-    """Fill the other half of a Friedel-symmetric quantity."""
-    span = 2 * int(np.abs(hkl).max(initial=0)) + 1
-    code = (hkl[:, 0] * span + hkl[:, 1]) * span + hkl[:, 2]
-    order = np.argsort(code[half])
-    partner = order[np.searchsorted(code[half], -code[~half], sorter=order)]
-    out = values.copy()
-    out[~half] = values[half][partner]
-    return out
-
-
-def _reduced(lattice: Floats) -> Floats:
-    """Niggli-reduced rows of the same lattice; the rows themselves where spglib gives up."""
-    rows = spglib.niggli_reduce(lattice)
-    return lattice if rows is None else np.asarray(rows, dtype=np.float64)
+    The rows themselves where spglib gives up.
+    """
+    direct = np.asarray(np.linalg.inv(rows).T)
+    reduced = spglib.niggli_reduce(direct)
+    return np.asarray(np.linalg.inv(direct if reduced is None else reduced).T, dtype=np.float64)
