@@ -152,3 +152,16 @@ def test_amorphous_film_is_refused(experimental):
 def test_the_twinned_crystal_shows_two_lattices(experimental):
     answer = dk.identify(experimental / "Godllolzzz__virtual-lab-saed" / "twinsFault_crop.png")
     assert len(answer.analyses[0].lattices) == 2
+
+
+def test_a_pattern_without_crystal_keeps_its_place_among_the_others():
+    rng = np.random.default_rng(0)
+    good = Pattern.from_array(image_of("Si", (0, 1, 1)), PIXEL, 200e3)
+    empty = Pattern.from_array(rng.poisson(20, SHAPE), PIXEL, 200e3)
+    answer = dk.identify([empty, good], elements=["Si"])
+    best = answer.phases[0]
+    assert np.isnan(best.orientations[0]).all()
+    assert np.isfinite(best.orientations[1]).all()
+    assert best.zone_axes[0] is None
+    assert len(best.hkl[1]) == len(answer.analyses[1].spots)
+    assert any("left out" in reason for reason in answer.reasons)

@@ -8,7 +8,7 @@ all candidates and "some other phase", which any good two-dimensional lattice su
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,21 @@ def search_phases(
         None if tilts is None else [tilts[i] for i in used],
         None if relations is None else [relations[i] for i in used],
     )
-    return search_views(views, candidates, limit=limit, geometry=geometry)
+    found = search_views(views, candidates, limit=limit, geometry=geometry)
+    return [_for_all(match, used, len(analyses)) for match in found]
+
+
+def _for_all(match: PhaseMatch, used: Sequence[int], count: int) -> PhaseMatch:
+    """The match with an entry for every pattern, empty for those that were passed over."""
+    if len(used) == count:
+        return match
+    orientations = np.full((count, 3, 3), np.nan)
+    orientations[list(used)] = match.orientations
+    zone_axes: list[tuple[tuple[int, int, int], float] | None] = [None] * count
+    hkl = [np.zeros((0, 3), dtype=np.int64)] * count
+    for place, zone, indices in zip(used, match.zone_axes, match.hkl, strict=True):
+        zone_axes[place], hkl[place] = zone, indices
+    return replace(match, orientations=orientations, zone_axes=tuple(zone_axes), hkl=tuple(hkl))
 
 
 def search_views(
