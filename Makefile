@@ -15,9 +15,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-# The interpreter: $(PYTHON) where given, else the newest python3.11 or later on the path.
+# The interpreter: $(PYTHON) where given, else the first of the usual names that is 3.11 or later.
 define find_python
-found=""; candidates="$${PYTHON:-python3.13 python3.12 python3.11 python3 python3.14 python}"; \
+found=""; candidates="$${PYTHON:-python3 python python3.13 python3.12 python3.11}"; \
 for candidate in $$candidates; do \
   if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
     found="$$candidate"; break; \
