@@ -99,11 +99,11 @@ def plane_basis(uvw: Ints) -> Ints:
     u, v, w = (int(i) for i in uvw)
     g, x, y = _gcd(v, w)
     if g == 0:
-        first, second = np.array([0, 1, 0]), np.array([0, 0, 1])
+        rows = [[0, 1, 0], [0, 0, 1]] if u > 0 else [[0, 0, 1], [0, 1, 0]]
     else:
-        first, second = np.array([0, w // g, -v // g]), np.array([g, -u * x, -u * y])
-    basis = np.array([first, second])
-    return basis if np.cross(first, second) @ np.array([u, v, w]) > 0 else basis[::-1].copy()
+        # With v x + w y = g the cross product of the two is (u, v, w).
+        rows = [[g, -u * x, -u * y], [0, w // g, -v // g]]
+    return np.array(rows)
 
 
 def _gcd(a: int, b: int) -> tuple[int, int, int]:
@@ -128,7 +128,9 @@ def stabiliser(laue_class: str, uvw: tuple[int, int, int]) -> Ints:
     image = ops @ axis
     keep = (image == axis).all(1) | (image == -axis).all(1)
     basis = plane_basis(axis)
-    return np.unique(_in_plane(basis @ ops[keep], basis), axis=0)
+    turns = _in_plane(basis @ ops[keep], basis).reshape(-1, 4)
+    # Of a few dozen rows a set is quicker to make than np.unique over an axis.
+    return np.array(sorted(_set(turns))).reshape(-1, 2, 2)
 
 
 def _in_plane(vectors: Ints, basis: Ints) -> Ints:
