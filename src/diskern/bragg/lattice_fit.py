@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.lattice_evidence import Verdict, at_beam, claimed
 from diskern.bragg.lattice_nets import Nets, grow, match
+from diskern.bragg.lattice_overlap import shared_row, twice_diffracted
 from diskern.bragg.lattice_reduce import reduction, transform_covariance
 from diskern.bragg.lattice_search import coarser, search
 from diskern.bragg.lattice_sight import Sight, look
@@ -28,6 +29,7 @@ Bools = NDArray[np.bool_]
 
 _CONVINCING = 3.0  # ln odds over chance (20 : 1) below which no lattice is reported
 _ANOTHER = 8.0  # ln odds that a further lattice must reach: few patterns have one
+_KIN = 8.0  # most that a row shared with the first lattice may add to that
 _LOOSER = 2.5  # most that a further lattice may scatter, over the first
 _SPARSE = 0.15  # a further lattice that shows less of its nodes is a mesh that catches anything
 _WELL_LIT = 0.7  # a lattice that shows more of its nodes is no finer net over two coarser ones
@@ -95,30 +97,35 @@ def _explain(sight: Sight, most: int) -> list[Verdict]:
     found = search(sight, _CONVINCING)
     if not found or found[0].evidence < _CONVINCING:
         return []
-    best = _chain(found[0], sight, most)
+    best, total = _chain(found[0], sight, most)
     first = best[0]
     if most > 1 and (len(best) > 1 or len(first.members) < _WELL_LIT * first.nodes):
         for other in [*found[1:2], *coarser(first, sight, 2)]:
             if other.evidence > _CONVINCING:
-                best = max(best, _chain(other, sight, most), key=_total)
+                chain, reached = _chain(other, sight, most)
+                if reached > total:
+                    best, total = chain, reached
     return best
 
 
-def _chain(first: Verdict, sight: Sight, most: int) -> list[Verdict]:
-    """One lattice, then others for what it leaves, as long as they convince."""
-    chain = [first]
+def _chain(first: Verdict, sight: Sight, most: int) -> tuple[list[Verdict], float]:
+    """One lattice, then others for what it leaves, as long as they convince, and their ln
+    evidence together, with that of the spots diffracted by one after the other."""
+    chain, twice = [first], 0.0
+    sight = _remaining(sight, first)
     while len(chain) < most:
-        sight = _remaining(sight, chain[-1])
-        further = search(sight, _ANOTHER) if len(sight) > 2 else []
+        further = search(sight, _ANOTHER - _KIN) if len(sight) > 2 else []
         further = [v for v in further if len(v.members) >= _SPARSE * v.nodes]
-        if not further or further[0].evidence < _ANOTHER:
+        further = [replace(v, evidence=v.evidence + shared_row(first, v)) for v in further]
+        best = max(further, key=lambda v: v.evidence, default=None)
+        if best is None or best.evidence < _ANOTHER:
             break
-        chain.append(further[0])
-    return chain
-
-
-def _total(chain: list[Verdict]) -> float:
-    return float(sum(verdict.evidence for verdict in chain))
+        chain.append(best)
+        sight = _remaining(sight, best)
+        if len(chain) == 2:
+            twice, explained = twice_diffracted(chain, sight)
+            sight = sight.select(~explained)
+    return chain, sum(v.evidence for v in chain) + twice
 
 
 def _remaining(sight: Sight, verdict: Verdict) -> Sight:
