@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-MOST = 112
+MOST = 96
 """Spots of a pattern that are followed, strongest first."""
 
 

@@ -235,19 +235,24 @@ def _random(source: Source, seed: int, place: int) -> Iterator[Material]:
 
 
 def _random_crystal(number: int, seed: tuple[int, int, int], max_volume: float) -> Crystal:
-    """A random crystal, the smallest of few where all exceed the volume."""
+    """A random crystal, with light elements where heavier ones exceed the volume."""
     rng = np.random.default_rng([17, *seed])
-    options = GenerateOptions(special=(0, 2), attempts=200)
+    ordinary = GenerateOptions(special=(0, 2), attempts=200)
+    # A general position of a cubic group alone fills thousands of Å³; light atoms fill less.
+    light = replace(ordinary, elements=_SMALL)
     best: Crystal | None = None
-    for _ in range(3):
-        crystal = random_crystal(number, rng, options)
+    for options in (ordinary, light, light, ordinary):
+        try:
+            crystal = random_crystal(number, rng, options)
+        except DiskernError as error:
+            log.info("%s", error)
+            continue
         if best is None or crystal.volume < best.volume:
             best = crystal
         if best.volume <= max_volume:
             break
-        # A general position of a cubic group alone fills thousands of Å³; light atoms fill less.
-        options = replace(options, special=(0, 0), elements=_SMALL, packing=(0.45, 0.5))
-    assert best is not None
+    if best is None:
+        raise DiskernError(f"no random crystal of space group {number}; leave that group out")
     return best
 
 

@@ -154,7 +154,7 @@ class SaedRecipe(Recipe):
     sigma: Positive = 1.5
     thickness: Positive = 100.0
     """Å"""
-    g_max: Annotated[float, Field(gt=0.1, le=6)] = 2.5
+    g_max: Annotated[float, Field(ge=0.6, le=6)] = 2.5
     gamma: Annotated[float, Field(gt=0, le=4)] = 0.5
     rotation: Annotated[float, Field(ge=0, le=360)] = 30.0
     """Augmentation: patterns are turned by up to this many degrees."""
@@ -210,7 +210,7 @@ class _OnTheFly(Recipe):
     """Width of the rel-rods over that of a flat foil: bending and mosaic spread."""
     double_diffraction: Share = 0.2
     """Share of crystals whose twice-scattered beams light extinct reflections."""
-    g_max: Annotated[float, Field(gt=0.1, le=4)] = 1.6
+    g_max: Annotated[float, Field(ge=0.6, le=4)] = 1.6
 
 
 class SpotsRecipe(_OnTheFly):
