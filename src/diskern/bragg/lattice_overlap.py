@@ -51,7 +51,7 @@ def twice_diffracted(chain: list[Verdict], rest: Sight) -> tuple[float, Bools]:
         return 0.0, none
     variance = float(np.median(rest.isotropic)) + sum(_doubt(verdict) for verdict in pair)
     reach = _CAUGHT * float(np.sqrt(variance)) + 0.5 * rest.width
-    place = _sums(*pair, rest, reach)
+    place = _sums(pair[0], pair[1], rest, reach)
     if not len(place):
         return 0.0, none
     away = ((rest.position[:, None] - place[None]) ** 2).sum(axis=2)
