@@ -171,7 +171,10 @@ def halo_radius(profile: Floats, sigma: Floats) -> float | None:
         summit = level[i] == level[i - 2 : i + 3].max()
         if not summit or rise <= max(5 * noise[i], 0.05 * span, best):
             continue
-        run = (level > foot + rise / 2) & (at > at[i] / 2) & (at < at[i] * 2)
-        if np.ptp(at[run]) > BROADEST * at[i] + 2 * (at[i + 1] - at[i]):
+        low = level < foot + rise / 2
+        inner = np.nonzero(low[:i])[0]
+        outer = i + 1 + np.nonzero(low[i + 1 :])[0]
+        full = at[outer[0]] - at[inner[-1]] if len(inner) and len(outer) else 0.0
+        if full > BROADEST * at[i] + 2 * (at[i + 1] - at[i]):
             best, radius = rise, float(at[i])
     return radius

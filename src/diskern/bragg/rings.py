@@ -18,6 +18,7 @@ from diskern.bragg.ring_fit import (
     sector_radii,
     unroll,
 )
+from diskern.bragg.ring_grains import grain_rings
 from diskern.patterns.geometry import Centre, Ellipse
 from diskern.patterns.levels import Noise, block_mean, estimate_noise
 from diskern.patterns.masks import as_float, usable
@@ -30,7 +31,7 @@ BROADEST = 0.11
 A first halo of carbon, silicon or a metallic glass is 15 to 30 % wide; grains of 3 nm, whose
 rings are 0.03 1/Å wide, give 7 % at a spacing of 2.3 Å.
 """
-MOST_ELLIPTIC = 0.08
+MOST_ELLIPTIC = 0.06
 """Larger distortion than any projector lens has: then it is no ring that was fitted."""
 WORKING_SIZE = 640
 """Rings are measured on an image reduced to at most about this many pixels a side."""
@@ -72,7 +73,8 @@ def find_rings(
 
     A bump of the radial profile is a ring if it is narrow (`BROADEST`) and stands above both
     sides in most sectors (`LEAST_COVERAGE`): the spots of a single crystal fill few sectors,
-    an amorphous halo is broad.  In each sector the ring's radius is measured; centre offset
+    an amorphous halo is broad.  Beside such rings, spots of one radius in several directions
+    are rings of few grains.  In each sector the ring's radius is measured; centre offset
     and ellipse shared by all rings, and one radius each, are their robust weighted fit.
 
     Parameters
@@ -95,7 +97,7 @@ def find_rings(
         array, share = block_mean(array, good, factor)
         good = share > 0.5
     found = _refine(array, good, _scaled(centre, 1 / factor), ellipse, noise)
-    return None if found is None else _enlarged(found, factor)
+    return None if found is None else _enlarged(_with_grains(found, array, good), factor)
 
 
 def _refine(
@@ -124,6 +126,32 @@ def _refine(
         if moved < 0.03 and change < 3e-4:
             break
     return found
+
+
+def _with_grains(found: Rings, image: NDArray[np.float32], good: NDArray[np.bool_]) -> Rings:
+    """Beside rings that are sure, those of few grains, which no profile shows."""
+    more = grain_rings(image, good, found.centre, found.ellipse, found.radius)
+    if not more:
+        return found
+    radius = np.concatenate([found.radius, [g.radius for g in more]])
+    height = [_prominence(found.profile, g.radius) for g in more]
+    order = np.argsort(radius)
+    return replace(
+        found,
+        radius=radius[order],
+        sigma=np.concatenate([found.sigma, [g.sigma for g in more]])[order],
+        intensity=np.concatenate([found.intensity, height])[order],
+        width=np.concatenate([found.width, [g.width for g in more]])[order],
+    )
+
+
+def _prominence(profile: Floats, radius: float) -> float:
+    """Height of the mean profile above a straight line between the troughs beside a radius."""
+    at, reach = int(radius), max(int(0.15 * radius), 4)
+    inner, outer = profile[max(at - reach, 0) : at + 1], profile[at : at + reach + 1]
+    low, high = at - len(inner) + 1 + int(inner.argmin()), at + int(outer.argmin())
+    line = np.interp(at, [low, high], [inner.min(), outer.min()]) if high > low else profile[at]
+    return float(max(profile[at] - line, 0.0))
 
 
 def _scaled(centre: Centre, factor: float) -> Centre:

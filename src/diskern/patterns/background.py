@@ -98,7 +98,7 @@ def _round_background(image: NDArray[np.float32], good: Bools, radius: Any) -> A
     at = _thin(good, radius)
     rings = np.minimum(radius[at], 10_000).astype(np.int64)
     size = int(min(float(radius.max()), 10_000)) + 2
-    middle, count = group_quantiles(image[at], rings, size, (0.45,))
+    middle, count = group_quantiles(image[at], rings, size, (0.48,))
     profile = middle[0]
     profile[count < 4] = np.nan
     profile = fill_gaps(profile)
@@ -142,7 +142,7 @@ def _patchy(rest: NDArray[np.float32], good: Bools) -> NDArray[np.float32]:
     y, x = np.indices(value.shape) * step // patch
     count = (int(y.max()) + 1, int(x.max()) + 1)
     group = (y * count[1] + x)[valid]
-    quantile, size = group_quantiles(value[valid], group, count[0] * count[1], (0.4,))
+    quantile, size = group_quantiles(value[valid], group, count[0] * count[1], (0.46,))
     grid = np.where(size > 0.2 * (patch / step) ** 2, quantile[0], np.nan).reshape(count)
     known = np.isfinite(grid)
     if not known.any():
@@ -177,11 +177,13 @@ def radial_profile(
     centre: Centre,
     flaws: NDArray[np.uint16],
     ellipse: Ellipse | None = None,
+    spots: bool = True,
 ) -> tuple[Floats, Floats]:
     """Mean over rings one pixel wide, spots bounded, and its standard uncertainty.
 
     Values above the third quartile by more than three interquartile ranges count as that
-    bound: a spotty ring keeps its height, one bright spot does not make a ring.
+    bound: a spotty ring keeps its height, one bright spot does not make a ring.  Without
+    ``spots`` it is the median: only what is there all round.
 
     Returns
     -------
@@ -191,13 +193,13 @@ def radial_profile(
     radius, _ = polar_coordinates(array.shape, centre, ellipse)
     values, rings = array[good], radius[good].astype(np.int64)
     size = int(rings.max()) + 1 if len(rings) else 1
-    quartile, count = group_quantiles(values, rings, size, (0.25, 0.75))
-    bound = quartile[1] + 3 * (quartile[1] - quartile[0])
+    quartile, count = group_quantiles(values, rings, size, (0.25, 0.5, 0.75))
+    bound = quartile[2] + 3 * (quartile[2] - quartile[0])
     held = np.minimum(values, bound[rings])
     safe = np.maximum(count, 1)
     mean = np.bincount(rings, held, size) / safe
     square = np.bincount(rings, (held - mean[rings]) ** 2, size) / safe
     seen = count > 0.15 * 2 * np.pi * (np.arange(size) + 0.5)
-    profile = np.where(seen, mean, np.nan)
+    profile = np.where(seen, mean if spots else quartile[1], np.nan)
     sigma = np.where(seen, np.sqrt(square / safe), np.nan)
     return profile, sigma

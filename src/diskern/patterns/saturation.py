@@ -78,12 +78,15 @@ def _mark_streak(
     around = np.maximum(flank, _aside(smooth, box))
     rough = np.sqrt(noise.variance(around) / (width - 2 * inset))
     lit = streak - around > np.maximum(4 * rough, 0.1 * np.abs(around) + 2 * noise.quantum)
-    lit = ndimage.binary_closing(np.pad(lit, 3), np.ones(3, dtype=bool))[3:-3]
+    lit = ndimage.binary_closing(np.pad(lit, 9), np.ones(9, dtype=bool))[9:-9]
     for rows in (slice(box[0].start - 1, None, -1), slice(box[0].stop, None)):
         if rows.step == -1 and box[0].start == 0:
             continue
         run = lit[rows]
-        length = int(np.argmin(run)) if not run.all() else len(run)
+        # Right beside the plateau its round halo is as bright as the streak.
+        start = int(np.argmax(run[: max(width, height)])) if run.any() else 0
+        rest = run[start:]
+        length = start + (int(np.argmin(rest)) if not rest.all() else len(rest))
         # A round halo is as high as wide; only a streak is much longer than its plateau.
         if length > 2 * max(width, height) + 8:
             part = flags[rows, max(first - 1, 0) : last + 1]
