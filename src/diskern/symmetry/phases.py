@@ -122,12 +122,17 @@ def search_phases(
             ellipse=ellipse,
         )
 
-    views = [_about_the_right_beam(analyses[i], candidates, view_of) for i in used]
+    placed = [_about_the_right_beam(analyses[i], candidates, view_of) for i in used]
+    views = [view for view, _ in placed]
     geometry = Geometry.from_stage(
         None if tilts is None else [tilts[i] for i in used],
         None if relations is None else [relations[i] for i in used],
     )
-    found = search_views(views, candidates, limit=limit, geometry=geometry)
+    # Of a single pattern the choice of the beam has already indexed everything.
+    tried = placed[0][1] if len(placed) == 1 else None
+    if tried is None:
+        tried = _index_all(views, candidates)
+    found = _ranked(tried, views, limit, geometry)
     return [_for_all(match, used, len(analyses)) for match in found]
 
 
@@ -152,7 +157,13 @@ def search_views(
     geometry: Geometry | None = None,
 ) -> list[PhaseMatch]:
     """`search_phases` of spot vectors already in hand."""
-    tried = _index_all(views, candidates)
+    return _ranked(_index_all(views, candidates), views, limit, geometry)
+
+
+def _ranked(
+    tried: list[_Candidate], views: Sequence[SpotView], limit: int, geometry: Geometry | None
+) -> list[PhaseMatch]:
+    """The candidates' shares of the evidence, best first."""
     if geometry is not None and len(views) > 1:
         tried = [_with_geometry(c, views, geometry) for c in tried[:JOINT]] + tried[JOINT:]
     tried = sorted(tried, key=lambda c: -c.evidence)
@@ -170,14 +181,19 @@ def search_views(
 
 def _about_the_right_beam(
     analysis: Analysis, candidates: Sequence[Crystal], view_of: Callable[[Analysis], SpotView]
-) -> SpotView:
-    """The spots about the centre, or about its likeliest rival where a candidate fits better."""
+) -> tuple[SpotView, list[_Candidate] | None]:
+    """The spots about the centre, or about its likeliest rival where a candidate fits better.
+
+    Returns
+    -------
+    The view, and what indexing it gave, None where there was no need to try.
+    """
     view = view_of(analysis)
     if not analysis.centre.rivals:
-        return view
+        return view, None
     other = view_of(recentred(analysis, analysis.centre.rivals[0]))
-    best = [_index_all([v], candidates)[0].evidence for v in (view, other)]
-    return other if best[1] > best[0] else view
+    tried, rival = (_index_all([v], candidates) for v in (view, other))
+    return (other, rival) if rival[0].evidence > tried[0].evidence else (view, tried)
 
 
 def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list[_Candidate]:
