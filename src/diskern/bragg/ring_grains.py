@@ -67,7 +67,8 @@ def _medians(ring: NDArray[np.int64], value: Floats) -> tuple[Floats, Floats]:
     """Radii (px) of the circles that are seen, and the median over each."""
     order = np.lexsort((value, ring))
     names, start, count = np.unique(ring[order], return_index=True, return_counts=True)
-    return names + 0.5, value[order][start + count // 2]
+    middle = np.asarray(value[order][start + count // 2], dtype=np.float64)
+    return np.asarray(names + 0.5, dtype=np.float64), middle
 
 
 def grain_rings(
@@ -86,7 +87,7 @@ def grain_rings(
         trial = radius[free]
         near = free & (np.abs(radius - trial[:, None]) < _band(trial)[:, None])
         count = np.array([len(np.unique(direction[row])) for row in near])
-        chance = poisson.sf(count - 1, _expected(trial, radius[free]))
+        chance: Floats = np.asarray(poisson.sf(count - 1, _expected(trial, radius[free])))
         chance[(count < LEAST_GRAINS) | (chance > LEAST_SIGNIFICANCE)] = 1.0
         best = int(np.argmin(chance))
         if chance[best] >= 1.0:
