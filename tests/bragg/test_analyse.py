@@ -109,7 +109,6 @@ def test_speed() -> None:
 
 
 KINDS = {
-    "stackingFault_crop.png": "spots",
     "twinsFault_crop.png": "spots",
     "bismuth.dm4": "rings",
     "hotspots.tif": "spots",

@@ -58,7 +58,7 @@ def test_json_on_standard_output_is_only_json(identify_says, answer, capsys):
     data = json.loads(capsys.readouterr().out)
     assert data["crystal"] is True
     assert data["system"][0]["name"] == "cubic"
-    assert data["provenance"]["command"].startswith("diskern ")
+    assert data["provenance"]["command"].startswith("diskern")
 
 
 def test_json_and_report_files(identify_says, answer, tmp_path, capsys):
