@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from small_sets import KINDS, small_set
 
+from diskern.compute.files import file_hash
 from diskern.errors import DiskernError
 from diskern.train.recipe import ShardTable
 from diskern.train.shards import (
     CHUNK,
     ShardedSet,
-    file_hash,
     read_manifest,
     shard_list,
     verify_shards,

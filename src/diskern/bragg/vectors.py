@@ -286,7 +286,7 @@ class BraggVectors:
     @classmethod
     def from_emd(cls, path: str | PathLike[str]) -> BraggVectors:
         """Read the ``BraggVectors`` of an EMD 1.0 file, our own or py4DSTEM's."""
-        from diskern.bragg.vectors_emd import read_emd
+        from diskern.bragg.vectors_emd_read import read_emd
 
         return read_emd(path)
 

@@ -7,7 +7,6 @@ it and however often the writer was killed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ import h5py
 import numpy as np
 
 from diskern._version import __version__
+from diskern.compute.files import file_hash, whole_file, write_text
 from diskern.errors import DiskernError
 from diskern.train.recipe import AnyRecipe, parse_recipe
 from diskern.train.samples import Block, Field, TrainingSet
@@ -104,19 +104,14 @@ def _write_shard(dataset: TrainingSet, shard: Shard, folder: Path) -> None:
     path = folder / shard.name
     first, last = shard.blocks
     samples = (last - first) * dataset.block_size
-    # The process number keeps two writers of the same shard apart; the last one moves it.
-    draft = path.with_suffix(f".{os.getpid()}.part")
-    try:
+    with whole_file(path) as draft:
         with h5py.File(draft, "w", libver=("v110", "v110")) as file:
             file.attrs.update(_attributes(dataset, shard))
             for name, field in dataset.fields.items():
                 _create(file, name, field, samples)
             _fill(file, dataset, range(first, last))
         digest = file_hash(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    _write_text(_receipt(path), f"{digest}  {path.name}\n")
+    write_text(_receipt(path), f"{digest}  {path.name}\n")
 
 
 def _create(file: h5py.File, name: str, field: Field, samples: int) -> None:
@@ -173,7 +168,7 @@ def _write_manifest(dataset: TrainingSet, folder: Path) -> None:
                 f"{folder} holds another set ({known}); give an empty folder for this one"
             )
         return
-    _write_text(path, text)
+    write_text(path, text)
 
 
 def manifest(dataset: TrainingSet) -> dict[str, Any]:
@@ -222,19 +217,7 @@ def read_manifest(folder: str | os.PathLike[str], side: Side = "train") -> dict[
     return found
 
 
-def _write_text(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
-
-
 # --- verifying ----------------------------------------------------------------------------------
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _receipt(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
