@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -95,17 +94,6 @@ def test_odd_images_are_refused(image: np.ndarray) -> None:
     result = analyse(Pattern.from_array(image))
     assert result.kind == "none"
     assert result.refusal
-
-
-@pytest.mark.slow
-def test_speed() -> None:
-    """One thread; half a second on a quiet core, and room for a busy one."""
-    image = _crystal(5).counts()
-    pattern = Pattern.from_array(np.pad(image, ((56, 56), (46, 46)), mode="reflect"))
-    analyse(pattern)
-    begin = time.process_time()
-    analyse(pattern)
-    assert time.process_time() - begin < 3.0
 
 
 KINDS = {

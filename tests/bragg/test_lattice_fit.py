@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -354,18 +352,3 @@ def test_impossible_arguments_are_refused_in_one_line():
         fit_lattices(spots, centre, SHAPE, max_lattices=0)
     with pytest.raises(DiskernError, match="shape"):
         fit_lattices(spots, centre, (0, 512))
-
-
-@pytest.mark.parametrize(("count", "spurious", "limit"), [(70, 30, 0.25), (400, 100, 1.2)])
-def test_speed(count, spurious, limit):
-    """Limits are five times (three times) what an idle core takes."""
-    _, spots, centre, _ = simple(
-        0, "oblique", count, spurious, 0.2, spacing=36.0 if count < 99 else 15.0
-    )
-    fit_lattices(spots, centre, SHAPE)
-    taken = []
-    for _ in range(3):
-        begin = time.process_time()
-        fit_lattices(spots, centre, SHAPE)
-        taken.append(time.process_time() - begin)
-    assert min(taken) < limit

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diskern.bragg.analysis import Analysis
 from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.spots import Spots
+from diskern.crystal.common import common_phases
 from diskern.patterns.geometry import Centre
 from diskern.patterns.pattern import Pattern
 from diskern.symmetry.identification import Identification, PhaseMatch, Ranked, ZoneAxis
+from diskern.symmetry.kinematic_table import kinematic_table
 
 
 def made_up(source: str = "a.tif", phase: str = "Si", space_group: int = 227) -> Identification:
@@ -43,6 +47,21 @@ def made_up(source: str = "a.tif", phase: str = "Si", space_group: int = 227) ->
         ambiguity_set=(203, 227), phases=(match,), reasons=("h + k = 4n on 0kl",),
         provenance={"version": "x"},
     )  # fmt: skip
+
+
+@pytest.fixture
+def rings_file(tmp_path: Path) -> Path:
+    """Rings of gold at 0.005 1/Å per px, stretched by 2 %."""
+    gold = next(c for c in common_phases() if c.name == "Au")
+    length, height, _ = kinematic_table(gold).powder
+    y, x = np.mgrid[:256, :256] - 128.0
+    radius = np.hypot(x * 1.01, y / 1.01) * 0.005
+    lines = zip(length[:6], height[:6], strict=True)
+    image = sum(h * np.exp(-0.5 * ((radius - g) / 0.006) ** 2) for g, h in lines)
+    image = 300 * image + 2e4 * np.exp(-0.5 * (radius / 0.02) ** 2) + 60 * np.exp(-radius / 0.2)
+    counts = np.random.default_rng(0).poisson(image + 20).astype(np.uint16)
+    Image.fromarray(counts).save(tmp_path / "rings.tif")
+    return tmp_path / "rings.tif"
 
 
 @pytest.fixture

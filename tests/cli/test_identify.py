@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diskern.cli._app import run
 
@@ -96,27 +98,25 @@ def test_contradictions_are_named(identify_says, answer, capsys, arguments, code
     assert not asked.calls
 
 
-def test_a_calibrant_gives_scale_error_and_ellipse(identify_says, answer, capsys, monkeypatch):
-    from dataclasses import replace
-
-    import numpy as np
-
-    from diskern.bragg.rings import Rings
-    from diskern.patterns.geometry import Ellipse
-
-    analysis = answer.analyses[0]
-    one = np.ones(1)
-    rings = Rings(one * 20, one, one, one, one, analysis.centre, Ellipse(1.02, 30.0, 0.001))
-    calibration = replace(answer, analyses=(replace(analysis, rings=rings, kind="rings"),))
-    asked = identify_says(calibration, answer)
-    assert run(["identify", "a.tif", "--calibrate-from", "r.tif", "--calibrant", "Au"]) == 0
-    first, second = asked.calls
-    assert [c.name for c in first[1]["candidates"]] == ["Au"]
-    assert second[1]["pixel_size"] == pytest.approx(0.02)
-    assert second[1]["options"].ellipse.ratio == pytest.approx(1.02)
+def test_a_calibrant_gives_scale_error_and_ellipse(identify_says, answer, rings_file):
+    asked = identify_says(answer)
+    arguments = ["--calibrate-from", str(rings_file), "--calibrant", "Au"]
+    assert run(["identify", "a.tif", *arguments]) == 0
+    ((_, known),) = asked.calls
+    assert known["pixel_size"] == pytest.approx(0.005, rel=5e-3)
+    assert known["options"].pixel_size_error >= 5e-3
+    assert known["options"].ellipse.ratio == pytest.approx(1.02, abs=4e-3)
 
 
-def test_an_unknown_calibrant_is_one_line(identify_says, answer, capsys):
+def test_a_calibration_without_rings_is_one_line(identify_says, answer, tmp_path, capsys):
     identify_says(answer)
-    assert run(["identify", "a", "--calibrate-from", "r", "--calibrant", "Xx"]) == 1
+    Image.fromarray(np.zeros((64, 64), dtype=np.uint8)).save(tmp_path / "dark.png")
+    arguments = ["--calibrate-from", str(tmp_path / "dark.png"), "--calibrant", "Au"]
+    assert run(["identify", "a.tif", *arguments]) == 1
+    assert "no rings were found" in capsys.readouterr().err
+
+
+def test_an_unknown_calibrant_is_one_line(identify_says, answer, rings_file, capsys):
+    identify_says(answer)
+    assert run(["identify", "a", "--calibrate-from", str(rings_file), "--calibrant", "Xx"]) == 1
     assert "--calibrant Xx is no common phase" in capsys.readouterr().err

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -202,7 +200,6 @@ def test_huge_claims_are_refused_without_allocating(tmp_path: Path, name: str) -
     path.write_bytes(HUGE[name]())
     formats()
     tracemalloc.start()
-    began = time.perf_counter()
     try:
         text = _refusal(path)
         peak = tracemalloc.get_traced_memory()[1]
@@ -210,7 +207,6 @@ def test_huge_claims_are_refused_without_allocating(tmp_path: Path, name: str) -
         tracemalloc.stop()
     assert name in text
     assert peak < 30e6
-    assert time.perf_counter() - began < 3
 
 
 def test_a_dataset_of_a_file_that_holds_one(tmp_path: Path) -> None:
@@ -227,10 +223,7 @@ def test_tiff_offsets_in_a_circle(tmp_path: Path) -> None:
     count = struct.unpack_from("<H", raw, at)[0]
     struct.pack_into("<I", raw, at + 2 + 12 * count, at)  # the next page is this one
     path.write_bytes(raw)
-    began = time.perf_counter()
-    with contextlib.suppress(DiskernError):
-        open_file(path)
-    assert time.perf_counter() - began < 3
+    assert open_file(path).data.shape == (20, 30)
 
 
 @pytest.mark.parametrize(

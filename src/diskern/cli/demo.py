@@ -97,10 +97,11 @@ def _write(image: Any, path: Path) -> Path:
 def fits(case: Case, answer: Identification) -> bool:
     """Whether an answer agrees with the truth.
 
-    A specimen that is no crystal must be refused.  Else the true phase must come first, and no
-    extinction symbol that excludes the true space group may be held probable.
+    A specimen that is no crystal must be refused.  Else the true phase must be first or named as
+    one that cannot be excluded, and no extinction symbol that excludes the true space group may
+    be held probable.
     """
-    from diskern.report.verdict import UNDECIDED_BELOW
+    from diskern.report.verdict import UNDECIDED_BELOW, phases_left
 
     if case.phase is None or not answer.crystal:
         return case.phase is None and not answer.crystal
@@ -108,7 +109,7 @@ def fits(case: Case, answer: Identification) -> bool:
         symbol.probability >= UNDECIDED_BELOW and case.space_group not in symbol.space_groups
         for symbol in answer.extinction_symbol
     )
-    return bool(answer.phases) and answer.phases[0].name == case.phase and not misled
+    return case.phase in phases_left(answer) and not misled
 
 
 def _summary(exhibit: Exhibit) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def _option(panel: str, metavar: str, words: str) -> Any:
 _SCALE = "Scale: one of these, where the file states none or a wrong one"
 _KNOWN = "What else is known"
 _OUTPUT = "Output"
+LEAST_CALIBRATION_ERROR = 5e-3
+"""Relative; specimen height and lens currents change between two exposures at one setting."""
 
 Files = Annotated[
     list[Path],
@@ -109,7 +111,7 @@ def identify(
             pixel_size = 1 / camera_constant
         if calibrate_from is not None and calibrant is not None:
             tell(f"calibrating with {calibrate_from.name}")
-            pixel_size, found = _calibrate(calibrate_from, calibrant, energy)
+            pixel_size, found = _calibrate(calibrate_from, calibrant)
             known |= {name: value for name, value in found.items() if known.get(name) is None}
         answer = identify_patterns(
             files,
@@ -154,20 +156,21 @@ def _check_scale(
             raise DiskernError(f"{name} {value:g} is not a positive number")
 
 
-def _calibrate(rings: Path, calibrant: str, energy: float | None) -> tuple[float, dict[str, Any]]:
+def _calibrate(rings: Path, calibrant: str) -> tuple[float, dict[str, Any]]:
     """Pixel size in 1/Å from the rings of a known phase, with its error and the ellipse."""
-    from diskern.symmetry.identify import identify as identify_patterns
+    from diskern.bragg.analyse import analyse
+    from diskern.patterns.read import read
+    from diskern.symmetry.ring_phases import calibrate_from_rings
 
-    answer = identify_patterns([rings], energy=energy, candidates=[_phase(calibrant)])
-    analysis = answer.analyses[0]
-    best = answer.phases[0] if answer.phases else None
-    if analysis.rings is None or best is None or best.pixel_size is None:
+    analysis = analyse(read(rings))
+    if analysis.rings is None:
         raise DiskernError(
-            f"{rings}: the rings of {calibrant} were not found; "
-            "give a ring pattern of the calibrant taken at the same setting"
+            f"{rings}: no rings were found; "
+            f"give a ring pattern of {calibrant} taken at the same setting"
         )
-    error = max(best.residual, 1e-3)
-    return best.pixel_size, {"pixel_size_error": error, "ellipse": analysis.rings.ellipse}
+    found = calibrate_from_rings(analysis.rings, _phase(calibrant))
+    error = max(found.sigma / found.pixel_size, LEAST_CALIBRATION_ERROR)
+    return found.pixel_size, {"pixel_size_error": error, "ellipse": found.ellipse}
 
 
 def _phase(name: str) -> Crystal:

@@ -7,6 +7,8 @@ from diskern.symmetry.identification import Identification, Ranked
 
 UNDECIDED_BELOW = 0.5
 """A first choice less probable than this is reported as undecided."""
+CANNOT_EXCLUDE = 0.2
+"""A phase with at least this share of the best one's score is named beside it."""
 
 
 def verdict(identification: Identification) -> str:
@@ -42,16 +44,24 @@ def choice(ranked: tuple[Ranked, ...], most: int = 3) -> str:
 def _phase(identification: Identification) -> str:
     if not identification.phases:
         return ""
-    best, *others = identification.phases
+    best = identification.phases[0]
     group = f" ({space_group_text(best.space_group)})" if best.space_group else ""
     if 1 - sum(p.score for p in identification.phases) > max(best.score, UNDECIDED_BELOW):
         return "None of the candidate phases fits better than an unlisted phase would."
     if best.score < UNDECIDED_BELOW:
         names = listing([f"{p.name} ({percent(p.score)})" for p in identification.phases[:3]])
         return f"No candidate phase stands out; best are {names}."
-    rivals = [p.name for p in others if p.score > 0.2 * best.score][:3]
-    doubt = f", but {listing(rivals)} cannot be excluded" if rivals else ""
+    rivals = phases_left(identification)[1:4]
+    doubt = f", but {listing(list(rivals))} cannot be excluded" if rivals else ""
     return f"Of the candidates, {best.name}{group} fits best ({percent(best.score)}){doubt}."
+
+
+def phases_left(identification: Identification) -> tuple[str, ...]:
+    """Names of the best phase and of those that cannot be excluded beside it."""
+    scores = [p.score for p in identification.phases]
+    return tuple(
+        p.name for p in identification.phases if p.score > CANNOT_EXCLUDE * max(scores, default=0)
+    )
 
 
 def ambiguity(identification: Identification) -> str:

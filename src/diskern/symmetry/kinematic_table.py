@@ -34,7 +34,8 @@ SAME_METRIC = 1e-3
 FORBIDDEN = 0.03
 """Relative amplitude that multiple scattering lends to a forbidden reflection, as a rule."""
 MULTIPLE = 0.25
-"""The same where a pattern shows much of it: thick foils, bent plates, incomplete cells."""
+"""Least relative amplitude where a pattern shows much of it: thick foils, bent plates, incomplete
+cells."""
 GENERATORS = 120
 """Shortest reflections that fix the primitive reciprocal lattice."""
 LOOKED_AT = 1000
@@ -42,6 +43,10 @@ LOOKED_AT = 1000
 TESTED = 400
 """Shortest reflections whose strengths must agree for a rotation to count as a symmetry."""
 SAME_STRENGTH = 0.02
+ZONE_INDEX = 5
+"""Zone axes up to this index are counted; the rest hardly matters."""
+ZONE_PREFERENCE = 4.0
+"""Power of √(u² + v² + w²) by which low zone axes are preferred to high ones."""
 PAIR_FIRST = 40
 PAIR_SECOND = 600
 """Reflections that the two spots of a pair may be where the scale is unknown."""
@@ -63,7 +68,8 @@ class KinematicTable:
     strength : (G,) |F|² over the largest |F|² of the table.
     rotations : (R, 3, 3) proper cartesian rotations of the Laue class, as matrices on columns.
     basis : (3, 3) rows are a reduced basis of the lattice that the lit reflections generate, 1/Å.
-    forbidden : amplitude of forbidden reflections, relative to the largest.
+    faintest : least amplitude of an allowed reflection, relative to the largest.
+    forbidden : amplitude of forbidden reflections, likewise.
     """
 
     lattice: Floats
@@ -74,6 +80,7 @@ class KinematicTable:
     strength: Floats
     rotations: Floats
     basis: Floats
+    faintest: float = FORBIDDEN
     forbidden: float = FORBIDDEN
 
     def __len__(self) -> int:
@@ -141,16 +148,35 @@ class KinematicTable:
         (Vainshtein, Structure Analysis by Electron Diffraction, 1964, ch. 4).  Forbidden
         reflections keep a little, from multiple scattering.
         """
-        return np.asarray(np.maximum(np.sqrt(self.strength), self.forbidden))
+        floor = np.where(self.strength > 0, self.faintest, self.forbidden)
+        return np.asarray(np.maximum(np.sqrt(self.strength), floor))
 
     @cached_property
-    def multiple(self) -> KinematicTable | None:
-        """The table of a strongly multiply scattering specimen; None if nothing is forbidden."""
-        if (self.strength > 0).all():
-            return None
-        other = replace(self, forbidden=MULTIPLE)
-        other.__dict__["_grid"] = self._grid  # a cached property: the same nodes
-        return other
+    def multiple(self) -> tuple[KinematicTable, ...]:
+        """The same crystal where it scatters many times over.
+
+        Weak reflections gain in every zone.  Forbidden ones do only where two allowed ones of the
+        zone add up to them (200 of diamond in [011], not in [001]; none of rutile in [100]), so
+        they come dark and lit.
+        """
+        floors = [(MULTIPLE, FORBIDDEN)]
+        if (self.strength == 0).any():
+            floors.append((MULTIPLE, MULTIPLE))
+        others = [replace(self, faintest=a, forbidden=f) for a, f in floors]
+        for other in others:
+            other.__dict__["_grid"] = self._grid  # a cached property: the same nodes
+        return tuple(others)
+
+    @cached_property
+    def zones(self) -> tuple[Floats, Floats]:
+        """(Z, 3) unit vectors along the zone axes in the crystal frame, and (Z,) the share of
+        patterns near each: operators tilt to low indices, and plates and needles lie on them."""
+        side = np.arange(-ZONE_INDEX, ZONE_INDEX + 1)
+        uvw = np.stack(np.meshgrid(side, side, side, indexing="ij"), -1).reshape(-1, 3)
+        uvw = uvw[np.gcd.reduce(uvw, axis=1) == 1]
+        axes = uvw @ self.lattice
+        share = np.linalg.norm(uvw, axis=1) ** -ZONE_PREFERENCE
+        return axes / np.linalg.norm(axes, axis=1, keepdims=True), share / share.sum()
 
     @cached_property
     def allowed(self) -> Ints:

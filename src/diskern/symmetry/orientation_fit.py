@@ -41,13 +41,17 @@ RESIDUAL_DISTORTION = 0.004
 """Relative error of a position that no ellipse takes up."""
 LEAST_STRAY = 0.1
 """Share of the spots that is expected to be stray even where all fit."""
-MULTIPLE_SCATTERING = 0.2
+MULTIPLE_SCATTERING = 0.4
 """Prior probability that a pattern shows much multiple scattering."""
 LOG_INTENSITY_SIGMA = 1.0
 """Scatter of ln(intensity) about |F| times the rod's profile: dynamical diffraction, bending."""
 WORST_INTENSITY = 2.0
 LEAST_RELATIVE = 0.03
 """Spots weaker than this against the best-excited one say no less about their excitation."""
+ON_A_ZONE = 0.7
+"""Prior probability that the crystal was tilted to a zone axis."""
+TILTED_TO = 0.03
+"""rad, how near an operator gets to it."""
 FLAT_SCALE = np.log(100.0)
 """Width of the even prior on ln(scale) where nothing is known of it."""
 CHUNK = 1_500_000
@@ -187,8 +191,8 @@ def log_likelihood(
 ) -> tuple[Floats, Floats]:
     """Natural-log likelihood relative to "all spots are stray", at the best exposure and rod.
 
-    Whether multiple scattering lights forbidden reflections is a matter of the whole pattern,
-    not of each spot, so both cases are tried.
+    Whether multiple scattering lights weak and forbidden reflections is a matter of the whole
+    pattern, not of each spot, so every case is tried.
 
     Returns
     -------
@@ -196,18 +200,21 @@ def log_likelihood(
     """
     match = match_spots(table, view, matrix, scale, strain)
     density = position_density(view, match, scale, distortion)
-    tables = [table] if table.multiple is None else [table, table.multiple]
-    # The geometry is the same in both cases; only the visibilities differ.
-    counts = _expected_counts(tables, view, matrix, scale, rods)
-    usual, exposure = _log_likelihood(view, match, density, counts[0], rods)
-    if len(tables) == 1:
-        return usual, exposure
-    lit = np.where(match.row < 0, 0.0, tables[1].visibility[match.row])
-    thick, thick_exposure = _log_likelihood(
-        view, replace(match, visibility=lit), density, counts[1], rods
+    cases = [table, *table.multiple]
+    prior = np.log([1 - MULTIPLE_SCATTERING] + [MULTIPLE_SCATTERING / (len(cases) - 1)] * 2)
+    # The geometry is the same in all; only the visibilities differ.
+    counts = _expected_counts(cases, view, matrix, scale, rods)
+    found = []
+    for case, expected, weight in zip(cases, counts, prior, strict=False):
+        lit = replace(match, visibility=np.where(match.row < 0, 0.0, case.visibility[match.row]))
+        likelihood, exposure = _log_likelihood(view, lit, density, expected, rods)
+        found.append((likelihood + weight, exposure))
+    likelihoods, exposures = (np.array(column) for column in zip(*found, strict=True))
+    best = likelihoods.argmax(0)[None]
+    return (
+        np.take_along_axis(likelihoods, best, 0)[0],
+        np.take_along_axis(exposures, best, 0)[0],
     )
-    usual, thick = usual + np.log(1 - MULTIPLE_SCATTERING), thick + np.log(MULTIPLE_SCATTERING)
-    return np.maximum(usual, thick), np.where(usual >= thick, exposure, thick_exposure)
 
 
 def _log_likelihood(
@@ -336,7 +343,7 @@ def refine(
         strain = strain + step[:, 4:]
     likelihood, exposure = log_likelihood(table, view, matrix, scale, strain)
     if leash is None:
-        evidence = likelihood + prior_and_volume(table, view, scale, strain, covariance)
+        evidence = likelihood + prior_and_volume(table, view, matrix, scale, strain, covariance)
     else:
         turned = _rotvec(matrix @ np.swapaxes(start, 1, 2)) / leash
         volume = 0.5 * np.linalg.slogdet(covariance[:, :3, :3] / leash**2)[1]
@@ -426,19 +433,36 @@ def priors(view: SpotView, scale: Floats, strain: Floats) -> tuple[Floats, Float
 
 
 def prior_and_volume(
-    table: KinematicTable, view: SpotView, scale: Floats, strain: Floats, covariance: Floats
+    table: KinematicTable,
+    view: SpotView,
+    matrix: Floats,
+    scale: Floats,
+    strain: Floats,
+    covariance: Floats,
 ) -> Floats:
     """(H,) log of prior density times the volume the data leave to the parameters (Laplace)."""
     _, logdet = np.linalg.slogdet(covariance)
     out = 0.5 * logdet + 3.0 * np.log(2 * np.pi)
-    # Orientations: even over SO(3), of volume 8π², met once per symmetry rotation.
+    # Orientations: SO(3) has the volume 8π², met once per symmetry rotation.
     out += np.log(len(table.rotations) / (8 * np.pi**2))
+    out += np.log(orientation_preference(table, matrix))
     out -= 0.5 * (strain**2).sum(-1) / view.distortion**2
     out -= np.log(2 * np.pi * view.distortion**2)
     if view.scale is None:
         return np.asarray(out - np.log(FLAT_SCALE))
     deviation = np.log(scale / view.scale) / view.scale_error
     return np.asarray(out - 0.5 * deviation**2 - np.log(np.sqrt(2 * np.pi) * view.scale_error))
+
+
+def orientation_preference(table: KinematicTable, matrix: Floats) -> Floats:
+    """(H,) how much likelier orientations are than if crystals lay at random.
+
+    Most patterns are taken near a zone axis with a dense net, the rest anywhere.
+    """
+    axes, share = table.zones
+    # 1 - cos θ ≈ θ²/2: a Gaussian on the sphere, of density 4π/(2π σ²) over that of an even spread.
+    height = np.exp((matrix[:, 2] @ axes.T - 1.0) / TILTED_TO**2) @ share
+    return np.asarray(1.0 - ON_A_ZONE + ON_A_ZONE * height * 2.0 / TILTED_TO**2)
 
 
 def turn_matrices(rotvec: Floats) -> Floats:

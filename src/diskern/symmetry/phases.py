@@ -31,8 +31,9 @@ from diskern.symmetry.zone_names import nearest_zone
 
 Floats = NDArray[np.float64]
 
-TEMPERATURE = 2.0
-"""Divides the evidence before shares are taken: the model of a pattern is only a model."""
+TEMPERATURE, TEMPERATURE_UNSCALED = 2.0, 5.0
+"""Divides the evidence before shares are taken: the model of a pattern is only a model, and without
+a scale more of it rests on intensities.  Both from ``benchmarks/phase_calibration.py``."""
 SEARCHED_DEEPLY = 12
 """Candidates that get a second, thorough search."""
 KEPT = 12
@@ -168,8 +169,9 @@ def _ranked(
         tried = [_with_geometry(c, views, geometry) for c in tried[:JOINT]] + tried[JOINT:]
     tried = sorted(tried, key=lambda c: -c.evidence)
     unknown = sum(unknown_evidence(view) for view in views)
-    values = np.array([*(c.evidence for c in tried), unknown]) / TEMPERATURE
-    shares = np.exp(values - values.max())
+    values = np.array([*(c.evidence for c in tried), unknown])
+    temperature = TEMPERATURE_UNSCALED if views[0].scale is None else TEMPERATURE
+    shares = np.exp((values - values.max()) / temperature)
     shares /= shares.sum()
     ties = [c.crystal.name for c, s in zip(tried, shares[:-1], strict=True) if s > TIE * shares[0]]
     return [

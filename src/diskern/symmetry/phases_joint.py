@@ -201,7 +201,7 @@ def _best(
         parts.append((matrix, scale, *log_likelihood(table, view, matrix, scale, strain)))
     evidence = np.sum([likelihood for _, _, likelihood, _ in parts], axis=0)
     shared = covariance[:, _SHARED][:, :, _SHARED]
-    evidence += prior_and_volume(table, views[0], parts[0][1], strain, shared)
+    evidence += prior_and_volume(table, views[0], *parts[0][:2], strain, shared)
     if geometry.relations is None:
         evidence += 0.5 * np.log(covariance[:, 3, 3] / (2 * np.pi))
     best = np.array([int(np.argmax(evidence))])
