@@ -147,7 +147,7 @@ class _Block:
         self.shortest = np.linalg.norm(start[:, 1:], axis=2).min(axis=1)
         self.area = np.abs(np.linalg.det(start[:, 1:]))
         self.prior = _prior(start, origin_sigma, noise.deformation)
-        self.covariance = np.linalg.inv(self.prior)
+        self.covariance: Floats = np.linalg.inv(self.prior)
 
     def run(self) -> None:
         """Iterate, then keep what the last step says."""
@@ -185,7 +185,7 @@ class _Block:
         relative = self.position - self.theta[self.pattern, 0]
         inverse = np.linalg.inv(self.theta[:, 1:])
         mn = np.einsum("ni,nij->nj", relative, inverse[self.pattern])
-        indices = np.asarray(np.rint(mn), dtype=np.float64)
+        indices = np.rint(mn)
         residual = relative - np.einsum("ni,nij->nj", indices, self.theta[self.pattern, 1:])
         spread, sure = self.own, np.ones(len(residual), dtype=bool)
         if guided:

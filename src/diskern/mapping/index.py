@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diskern.bragg.lattice_reduce import reduced
+from diskern.bragg.vectors import BraggVectors
 from diskern.errors import DiskernError
 from diskern.mapping.bases import CONVINCING, find_bases, fit_basis, start_at
 from diskern.mapping.fit import LatticeFits, Noise, fit_lattice
@@ -15,7 +16,7 @@ from diskern.mapping.grains import one_setting
 from diskern.mapping.lattice_map import LatticeMap, Reason
 from diskern.mapping.noise import estimate_noise
 from diskern.mapping.origin import Origins, find_origins, sample
-from diskern.mapping.points import Points, Vectors, per_pattern_sum
+from diskern.mapping.points import Points, per_pattern_sum
 from diskern.mapping.slots import Slots
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,7 @@ class IndexOptions:
 
 
 def index_vectors(
-    vectors: Vectors | Points,
+    vectors: BraggVectors | Points,
     *,
     bases: ArrayLike | None = None,
     options: IndexOptions | None = None,

@@ -17,7 +17,10 @@ Bools = NDArray[np.bool_]
 
 
 class Reason(IntEnum):
-    """Why a scan position has no value; maps hold NaN there, never a neighbour's value."""
+    """Why a scan position has no value.
+
+    Maps hold NaN there, never a neighbour's value.
+    """
 
     INDEXED = 0
     EMPTY = 1
@@ -25,6 +28,7 @@ class Reason(IntEnum):
     UNEXPLAINED = 3
     ROW = 4
     SMALL = 5
+    NO_REFERENCE = 6
 
     @property
     def words(self) -> str:
@@ -39,6 +43,7 @@ _WORDS = {
     Reason.UNEXPLAINED: "no lattice explains the disks",
     Reason.ROW: "the disks fix the lattice along one direction only",
     Reason.SMALL: "grain too small to be its own reference",
+    Reason.NO_REFERENCE: "no reference for this grain",
 }
 
 

@@ -5,31 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diskern.bragg.vectors import BraggVectors
 from diskern.errors import DiskernError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-class Vectors(Protocol):
-    """What mapping needs of Bragg vectors (`diskern.bragg.vectors.BraggVectors` has it)."""
-
-    @property
-    def scan_shape(self) -> tuple[int, int]:
-        """(scan_y, scan_x)."""
-
-    @property
-    def pattern_shape(self) -> tuple[int, int]:
-        """(Q_y, Q_x) in px."""
-
-    def table(self) -> NDArray[np.void]:
-        """One row a disk, sorted by scan position."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,25 +48,14 @@ class Points:
     sigma_q_z: Floats
 
     @classmethod
-    def of(cls, vectors: Vectors | Points) -> Points:
-        """The columns of Bragg vectors; disks without a finite position or intensity are left out.
-
-        Raises
-        ------
-        DiskernError
-            Where the table lacks a column, or its rows are not sorted within the scan.
-        """
+    def of(cls, vectors: BraggVectors | Points) -> Points:
+        """The columns of Bragg vectors; disks without a finite position or intensity are left
+        out."""
         if isinstance(vectors, Points):
             return vectors
-        table = vectors.table()
-        missing = {"scan_y", "scan_x", "row", "col", "intensity"} - set(table.dtype.names or ())
-        if missing:
-            raise DiskernError(f"the vectors have no column {min(missing)!r}")
-        ny, nx = vectors.scan_shape
-        pattern = table["scan_y"].astype(np.int64) * nx + table["scan_x"].astype(np.int64)
-        names = table.dtype.names or ()
-        columns = {name: table[name] for name in names if name not in ("scan_y", "scan_x")}
-        return cls.from_columns((ny, nx), vectors.pattern_shape, pattern, columns)
+        return cls.from_columns(
+            vectors.scan_shape, vectors.pattern_shape, vectors.pattern, vectors.columns
+        )
 
     @classmethod
     def from_columns(
