@@ -1,0 +1,1 @@
+"""Networks on diffraction patterns, and the weightless layers in front of them."""
