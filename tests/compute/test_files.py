@@ -21,9 +21,14 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_what_stood_there_stays_when_the_writer_fails(tmp_path: Path, error) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(error), whole_file(target) as draft:
-        draft.write_bytes(b"half")
-        raise error
+
+    def write() -> None:
+        with whole_file(target) as draft:
+            draft.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
