@@ -1,7 +1,20 @@
+from .calibration import ScanCalibration as ScanCalibration
+from .calibration import calibrate as calibrate
 from .index import IndexOptions as IndexOptions
 from .index import index_vectors as index_vectors
 from .lattice_map import LatticeMap as LatticeMap
 from .lattice_map import Reason as Reason
+from .maps_file import read_maps as read_maps
+from .maps_file import write_csv as write_csv
+from .maps_file import write_maps as write_maps
 from .points import Points as Points
-
-__all__ = ["IndexOptions", "LatticeMap", "Points", "Reason", "index_vectors"]
+from .rotation import ScanRotation as ScanRotation
+from .rotation import scan_rotation as scan_rotation
+from .strain import StrainMap as StrainMap
+from .strain import strain_map as strain_map
+from .thickness import ThicknessMap as ThicknessMap
+from .thickness import thickness_map as thickness_map
+from .tilt import TiltMap as TiltMap
+from .tilt import tilt_map as tilt_map
+from .virtual import virtual_image as virtual_image
+from .virtual import virtual_image_of as virtual_image_of

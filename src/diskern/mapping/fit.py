@@ -147,7 +147,7 @@ class _Block:
         self.shortest = np.linalg.norm(start[:, 1:], axis=2).min(axis=1)
         self.area = np.abs(np.linalg.det(start[:, 1:]))
         self.prior = _prior(start, origin_sigma, noise.deformation)
-        self.covariance: Floats = np.linalg.inv(self.prior)
+        self.covariance: Floats = np.asarray(np.linalg.inv(self.prior), dtype=np.float64)
 
     def run(self) -> None:
         """Iterate, then keep what the last step says."""
@@ -177,7 +177,7 @@ class _Block:
             # A pattern that cannot tell all six numbers keeps a hair of the prior, and its
             # covariance says so; callers flag it.
             normal = normal + self.prior * 1e-6
-        self.covariance = np.linalg.inv(normal)
+        self.covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
         self.theta = self.theta + (self.covariance @ pull[..., None]).reshape(-1, 3, 2)
 
     def _look(self, guided: bool) -> _Nodes:

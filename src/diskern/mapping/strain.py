@@ -232,7 +232,9 @@ def _references(
             lacking = "zone_axis" if zone_axis is None else "pixel size"
             raise DiskernError(f"a crystal as reference needs its {lacking}; give it")
         zone = zone_basis(reference, zone_axis) / known.pixel_size
-        words = f"crystal {reference.name or reference.formula} along {np.ravel(zone_axis).tolist()}"
+        words = (
+            f"crystal {reference.name or reference.formula} along {np.ravel(zone_axis).tolist()}"
+        )
         return known_reference(lattices, basis, zone, words, turn=True)
     if isinstance(reference, tuple) and all(isinstance(part, slice) for part in reference):
         region = np.zeros(lattices.scan_shape, dtype=bool)

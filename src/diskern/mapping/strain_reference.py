@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.bragg.lattice_reduce import reduced
+from diskern.bragg.lattice_reduce import reduced, reduction
 from diskern.mapping.bases import same_lattice
 from diskern.mapping.lattice_map import LatticeMap, Reason
 
@@ -133,24 +133,27 @@ def known_reference(
 
 
 def in_setting(known: Floats, basis: Floats, *, turn: bool) -> Floats:
-    """(2, 2) the known lattice in the setting (and, if it may turn, the orientation) of a basis.
+    """(2, 2) the known lattice in the setting (and, if it may turn, the orientation) of a basis."""
+    whole, rotation = best_setting(known, basis, turn=turn)
+    return np.asarray(whole @ known @ rotation)
 
-    Of all settings the one that needs the least deformation is taken.
+
+def best_setting(known: Floats, basis: Floats, *, turn: bool) -> tuple[Floats, Floats]:
+    """Whole (2, 2) T and rotation (2, 2) R with T @ known @ R nearest to a basis.
+
+    Of all settings the one that needs the least deformation is taken; mirrored ones are not
+    tried.  R is the unit matrix unless the lattice may turn.
     """
-    settings = (_SETTINGS @ reduced(known)).astype(np.float64)
-    own = np.linalg.inv(reduction_of(basis)) @ basis
-    change = basis @ np.linalg.inv(own)
+    inner, outer = reduction(known), np.rint(basis @ np.linalg.inv(reduced(basis)))
+    settings = (_SETTINGS @ inner @ known).astype(np.float64)
+    own = np.linalg.inv(outer) @ basis
     ratio = np.linalg.inv(settings) @ own
+    rotation = np.broadcast_to(np.eye(2), ratio.shape)
     if turn:
         u, stretch, vh = np.linalg.svd(ratio)
         size = np.abs(np.log(stretch)).max(axis=1) + 10 * (np.linalg.det(ratio) < 0)
-        best = int(size.argmin())
-        rotation = u[best] @ vh[best]
-        return np.asarray(change @ settings[best] @ rotation)
-    best = int(((ratio - np.eye(2)) ** 2).sum(axis=(1, 2)).argmin())
-    return np.asarray(change @ settings[best])
-
-
-def reduction_of(basis: Floats) -> Floats:
-    """(2, 2) whole T with basis = T @ reduced basis."""
-    return np.rint(basis @ np.linalg.inv(reduced(basis)))
+        rotation = u @ vh
+    else:
+        size = ((ratio - np.eye(2)) ** 2).sum(axis=(1, 2))
+    best = int(size.argmin())
+    return np.asarray(outer @ _SETTINGS[best] @ inner, dtype=np.float64), rotation[best]
