@@ -1,0 +1,307 @@
+"""Disks of a pattern with their V_g and q_z, proposed by the trained network.
+
+The network sees disks of 2 to 8 px: patterns with larger ones are binned first (which keeps
+their counting statistics), and what it says is carried back to the pixels and, where the
+energy and the scale are known, to volts and 1/Å.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
+
+from diskern.errors import DiskernError
+from diskern.nets.disk_unet import DEEPEST, Q_SOFT, STRIDE, DiskMaps, DiskUNet
+from diskern.nets.disk_units import unit_of, volts_of
+from diskern.nets.registry import Model, load
+from diskern.physics import check_energy
+
+Floats = NDArray[np.float64]
+
+BINNED_RADIUS = 4.0
+"""Disks of twice this many px are binned to this many at least."""
+SMALLEST = 1.5
+"""px: disks below this radius are spots."""
+MOST = 1000
+"""Disks proposed in a pattern, likeliest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """N disks that a network proposes, pattern by pattern.
+
+    Attributes
+    ----------
+    pattern : (N,) index in the block.
+    row, col : (N,) px.
+    probability : (N,) of a visible disk's centre there.
+    v_g, sigma_v_g : (N,) V; NaN where energy or scale are unknown, and for the direct beam.
+    q_z, sigma_q_z : (N,) 1/Å, positive inside the Ewald sphere; NaN likewise.
+    sigma_place : (N,) px, standard deviation of row and of column.
+    """
+
+    pattern: NDArray[np.int64]
+    row: Floats
+    col: Floats
+    probability: Floats
+    v_g: Floats
+    sigma_v_g: Floats
+    q_z: Floats
+    sigma_q_z: Floats
+    sigma_place: Floats
+
+    def __len__(self) -> int:
+        return len(self.pattern)
+
+
+@dataclass(frozen=True)
+class ProbeShape:
+    """Outer radius and edge in px of a probe's image, and the share of its disk that is open."""
+
+    radius: float
+    edge: float
+    fill: float
+
+    @classmethod
+    def of(cls, probe: ArrayLike) -> ProbeShape:
+        """Measure an (H, W) image of the probe about pixel (H // 2, W // 2).
+
+        Raises
+        ------
+        DiskernError
+            For an image without a disk, or one that is hardly more than a spot.
+        """
+        image = np.asarray(probe, dtype=np.float64)
+        if image.ndim != 2 or not np.isfinite(image).all() or not image.sum() > 0:
+            raise DiskernError(f"probe {image.shape} must be a 2-D image with counts")
+        rows, cols = (np.arange(n) - n // 2 for n in image.shape)
+        distance = np.hypot(rows[:, None], cols[None, :]).ravel()
+        ring = np.rint(distance).astype(np.int64)
+        profile = np.bincount(ring, image.ravel()) / np.maximum(np.bincount(ring), 1)
+        top = float(np.median(profile[profile > 0.5 * profile.max()]))
+        radius, inner, outer = (_last_above(profile, share * top) for share in (0.5, 0.75, 0.25))
+        # ½ − ½ tanh(x/w) falls from ¾ to ¼ within 1.1 w.
+        edge = max((outer - inner) / math.log(3), 0.2)
+        if radius < SMALLEST:
+            raise DiskernError(
+                f"the probe has a radius of {radius:.1f} px; disks need {SMALLEST} px or more"
+            )
+        fill = float(image.sum() / (top * math.pi * radius**2))
+        return cls(radius, min(edge, radius), min(max(fill, 0.1), 1.0))
+
+
+def _last_above(profile: Floats, level: float) -> float:
+    """Where a radial profile falls below ``level`` for good."""
+    last = int(np.flatnonzero(profile >= level)[-1])
+    if last + 1 >= len(profile):
+        return float(last)
+    high, low = profile[last], profile[last + 1]
+    return last + float((high - level) / max(high - low, 1e-30))
+
+
+class Proposer:
+    """Propose disks of blocks of patterns.
+
+    Parameters
+    ----------
+    model : weights, see `diskern.nets.registry.load`.
+    energy, pixel_size : eV and 1/Å per px; without them V_g and q_z stay NaN.
+    threshold : least probability; by default the one that was best on the validation side.
+    batch : pixels (millions) worked through at a time.
+
+    Raises
+    ------
+    DiskernError
+        For weights of another architecture, or an impossible energy, scale or threshold.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        energy: float | None = None,
+        pixel_size: float | None = None,
+        threshold: float | None = None,
+        batch: float = 0.5,
+    ) -> None:
+        if not isinstance(model.net, DiskUNet):
+            raise DiskernError(f"{model.card.name} is a {model.card.architecture}, no proposer")
+        if pixel_size is not None and not (math.isfinite(pixel_size) and pixel_size > 0):
+            raise DiskernError(f"pixel_size={pixel_size} must be a positive number in 1/Å per px")
+        if threshold is not None and not 0 < threshold < 1:
+            raise DiskernError(f"threshold={threshold} must be a probability between 0 and 1")
+        self.model, self.net, self.pixel_size = model, model.net, pixel_size
+        self.energy = None if energy is None else check_energy(energy)
+        self._constants = model.card.calibration
+        self.threshold = threshold or self._constants.get("threshold", 0.3)
+        self.batch = batch
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path = "proposer",
+        *,
+        energy: float | None = None,
+        pixel_size: float | None = None,
+    ) -> Proposer:
+        """A proposer by the name or file of its weights."""
+        return cls(load(name), energy=energy, pixel_size=pixel_size)
+
+    def __call__(self, patterns: ArrayLike, probe: ArrayLike) -> Proposals:
+        """Disks of (B, H, W) patterns in electrons, for a probe's (H, W) image.
+
+        Raises
+        ------
+        DiskernError
+            Where the shapes do not fit, or the probe has no disk.
+        """
+        block = np.asarray(patterns, dtype=np.float32)
+        image = np.asarray(probe, dtype=np.float32)
+        if block.ndim != 3 or image.shape != block.shape[1:]:
+            raise DiskernError(
+                f"patterns {block.shape} and probe {image.shape} do not fit: (B, H, W) and (H, W)"
+            )
+        shape = ProbeShape.of(image)
+        binning = max(1, math.floor(shape.radius / BINNED_RADIUS))
+        step = max(1, int(self.batch * 1e6 * binning**2 / image.size))
+        found = [
+            self._part(block[i : i + step], i, image, shape, binning)
+            for i in range(0, len(block), step)
+        ]
+        return _joined(found, self.threshold)
+
+    def _part(
+        self,
+        patterns: NDArray[np.float32],
+        first: int,
+        probe: NDArray[np.float32],
+        shape: ProbeShape,
+        binning: int,
+    ) -> Proposals:
+        clean = torch.from_numpy(np.nan_to_num(patterns, nan=0.0, posinf=0.0, neginf=0.0))
+        small = binned(clean, binning)
+        count = len(small)
+        template = binned_probe(torch.from_numpy(probe), binning, (small.shape[1], small.shape[2]))
+        known = torch.tensor([shape.radius / binning, shape.edge / binning, shape.fill])
+        radius, edge, fill = known[:, None].expand(3, count)
+        with torch.inference_mode():
+            maps = self.net(small, template.expand(count, -1, -1), radius, edge, fill)
+            peaks = heat_peaks(maps, self.threshold, float(shape.radius / binning))
+        found = self._measured(maps, peaks, shape, binning)
+        return _within(_shifted(found, first), patterns.shape[1:])
+
+    def _measured(
+        self,
+        maps: DiskMaps,
+        peaks: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        shape: ProbeShape,
+        binning: int,
+    ) -> Proposals:
+        """Values at the peaks, carried back to the pixels and units of the pattern."""
+        which, cell_row, cell_col = peaks
+
+        def at(values: torch.Tensor) -> Floats:
+            return np.asarray(values[which, cell_row, cell_col].double().numpy())
+
+        factor = {n: self._constants.get(f"temperature_{n}", 1.0) for n in ("place", "w", "q")}
+        shift_row, shift_col = at(maps.offset[:, 0]), at(maps.offset[:, 1])
+        scale = STRIDE * binning
+        coupling, soft = np.exp(at(maps.log_w)), at(maps.soft_q)
+        sigma_w = factor["w"] * np.exp(at(maps.log_sigma_w))
+        sigma_q = factor["q"] * np.exp(at(maps.log_sigma_q))
+        excitation = Q_SOFT * np.sinh(soft)
+        volts, inverse = self._units(shape)
+        return Proposals(
+            pattern=which.numpy().astype(np.int64),
+            row=(cell_row.numpy() + shift_row + 0.5) * scale - 0.5,
+            col=(cell_col.numpy() + shift_col + 0.5) * scale - 0.5,
+            probability=at(torch.sigmoid(maps.heat)),
+            v_g=coupling * volts,
+            sigma_v_g=coupling * volts * sigma_w,
+            q_z=excitation * inverse,
+            sigma_q_z=sigma_q * np.hypot(excitation, Q_SOFT) * inverse,
+            sigma_place=scale * factor["place"] * np.exp(at(maps.log_sigma_offset)),
+        )
+
+    def _units(self, shape: ProbeShape) -> tuple[float, float]:
+        """V per unit of W, and 1/Å per unit of Q; NaN where not known."""
+        if self.energy is None or self.pixel_size is None:
+            return math.nan, math.nan
+        unit = unit_of(self.energy, shape.radius * self.pixel_size)
+        return float(volts_of(1.0, self.energy, unit)), unit
+
+
+def binned(patterns: torch.Tensor, binning: int) -> torch.Tensor:
+    """(B, h, w) sums over squares of pixels, with zeros behind so that the network fits."""
+    multiple = binning * DEEPEST
+    more = [-n % multiple for n in patterns.shape[1:]]
+    padded = pad(patterns, (0, more[1], 0, more[0]))
+    if binning == 1:
+        return padded
+    return avg_pool2d(padded[:, None], binning)[:, 0] * binning**2
+
+
+def binned_probe(probe: torch.Tensor, binning: int, shape: tuple[int, int]) -> torch.Tensor:
+    """The probe on the binned grid, sum 1, again centred on (h // 2, w // 2)."""
+    rows, cols = (n * binning for n in shape)
+    canvas = torch.zeros(rows, cols, dtype=probe.dtype)
+    canvas[: probe.shape[0], : probe.shape[1]] = probe
+    for axis, size in enumerate((shape[0], shape[1])):
+        # The middle of the central binned pixel, in full pixels: half-way between two if even.
+        target = binning * (size // 2) + (binning - 1) / 2
+        move = target - probe.shape[axis] // 2
+        low = math.floor(move)
+        canvas = (
+            canvas.roll(low, axis)
+            if low == move
+            else (canvas.roll(low, axis) + canvas.roll(low + 1, axis)) / 2
+        )
+    small = binned(canvas[None], binning)[0]
+    return small / small.sum()
+
+
+def heat_peaks(
+    maps: DiskMaps, threshold: float, radius: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pattern, row and column of cells that are maxima of the heat map above a threshold.
+
+    Parameters
+    ----------
+    radius : of the disks in px of the network's input; maxima keep half of it between them.
+    """
+    heat = maps.heat
+    reach = max(1, round(0.5 * radius / STRIDE))
+    highest = max_pool2d(heat[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
+    logit = math.log(threshold / (1 - threshold))
+    which, row, col = torch.nonzero((heat == highest) & (heat > logit), as_tuple=True)
+    return which, row, col
+
+
+def _shifted(found: Proposals, first: int) -> Proposals:
+    return Proposals(**{**vars(found), "pattern": found.pattern + first})
+
+
+def _within(found: Proposals, shape: tuple[int, ...]) -> Proposals:
+    """Those on the detector: padding and offsets can lead off it."""
+    keep = (found.row > -0.5) & (found.row < shape[0] - 0.5)
+    keep &= (found.col > -0.5) & (found.col < shape[1] - 0.5)
+    return Proposals(**{name: values[keep] for name, values in vars(found).items()})
+
+
+def _joined(parts: list[Proposals], threshold: float) -> Proposals:
+    """All parts, likeliest first within each pattern and at most `MOST` of them."""
+    if not parts:
+        empty = np.zeros(0)
+        return Proposals(np.zeros(0, dtype=np.int64), *(empty,) * 8)
+    table = {n: np.concatenate([getattr(p, n) for p in parts]) for n in vars(parts[0])}
+    order = np.lexsort((-table["probability"], table["pattern"]))
+    pattern = table["pattern"][order]
+    rank = np.arange(len(order)) - np.searchsorted(pattern, pattern)
+    kept = order[rank < MOST]
+    return Proposals(**{name: values[kept] for name, values in table.items()})

@@ -1,0 +1,57 @@
+"""What decides the patterns that a disk finder is trained on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from diskern.train.recipe import Count, Kilovolts, Range, Recipe, Share
+
+
+class DisksRecipe(Recipe):
+    """Convergent-beam patterns on the fly: any crystal, camera and dose.
+
+    Everything is drawn anew for each block of ``per_block`` patterns of one crystal, which share
+    the microscope but neither orientation, thickness nor dose.
+    """
+
+    size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)] = 128
+    """px; patterns are square."""
+    per_block: Annotated[int, Field(ge=1, le=256)] = 8
+    disks: Annotated[int, Field(ge=8, le=1024)] = 160
+    """Disks listed with each pattern, most visible first."""
+    voltages: Annotated[tuple[Kilovolts, ...], Field(min_length=1)] = (80, 120, 200, 300)
+    semiangle: Range = Range(low=0.5, high=6.0)
+    """mrad"""
+    radius: Range = Range(low=2.0, high=8.0)
+    """px of the disks, after the binning that a finder does for large ones."""
+    spacing: Annotated[float, Field(ge=0.5, le=20)] = 1.15
+    """Smallest |g| in aperture radii: below 2 disks of neighbours overlap."""
+    reach: Range = Range(low=0.45, high=2.2)
+    """1/Å from the middle of the pattern to its edge."""
+    thickness: Range = Range(low=30, high=1500)
+    """Å"""
+    zone_share: Share = 0.7
+    """Share of patterns near a zone axis; the others are random orientations."""
+    max_index: Annotated[int, Field(ge=1, le=8)] = 3
+    tilt: Range = Range(low=0.05, high=3.0)
+    """Degrees off the zone axis."""
+    dose: Range = Range(low=1e3, high=1e7)
+    """Electrons per pattern."""
+    second_grain: Share = 0.12
+    """Share of patterns with those of another grain under them."""
+    annular: Share = 0.05
+    """Share of blocks with an annular aperture."""
+    bloch: Share = 0.0
+    """Share of blocks whose disks come from tables of Bloch waves (`diskern.train.disks_bloch`)."""
+    bloch_tables: str = ""
+    """Folder of such tables, relative to the recipe's own."""
+    blocks: Count = 4096
+    """Blocks of one epoch."""
+
+    @model_validator(mode="after")
+    def _tables_named(self) -> DisksRecipe:
+        if self.bloch > 0 and not self.bloch_tables:
+            raise ValueError(f"bloch={self.bloch:g} needs bloch_tables, a folder")
+        return self

@@ -1,0 +1,260 @@
+"""The training loop: plain torch, one process or many, interrupted and resumed at will.
+
+What a step sees follows from the recipe's seed and the step's number alone, so a resumed run
+takes exactly the steps that an unbroken one would have taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from diskern.errors import DiskernError
+from diskern.nets.disk_unet import DiskMaps
+from diskern.train.checkpoint import (
+    Progress,
+    checkpoints_in,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from diskern.train.disks import DiskSet
+from diskern.train.disks_batch import DiskBatch, to_batch
+from diskern.train.losses import DiskLoss, disk_loss
+from diskern.train.train_recipe import TrainRecipe
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that ``torchrun`` started."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training gives.
+
+    Attributes
+    ----------
+    net : with the averaged weights.
+    history : losses on the validation side after every so many steps.
+    """
+
+    net: nn.Module
+    step: int
+    history: list[dict[str, float]]
+
+
+def train(
+    recipe: TrainRecipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    tell: Tell | None = None,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train a network by its recipe.
+
+    Parameters
+    ----------
+    folder : for checkpoints.
+    resume : go on from the latest one there; otherwise the folder must hold none.
+    tell : takes a line on where the training stands.
+    stop_after : leave after this many steps in all, as if interrupted there.
+
+    Raises
+    ------
+    DiskernError
+        Where the folder holds a training and ``resume`` is not asked for, or another recipe's.
+    """
+    say = tell or (lambda words: None)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    with _ranks() as ranks:
+        return _Training(recipe, folder, ranks).run(resume, say, stop_after)
+
+
+class _Training:
+    """State of one training; see `train`."""
+
+    def __init__(self, recipe: TrainRecipe, folder: Path, ranks: Ranks) -> None:
+        if recipe.optimiser.batch % (recipe.data.per_block * ranks.size):
+            raise DiskernError(
+                f"optimiser.batch={recipe.optimiser.batch} is no multiple of "
+                f"{ranks.size} processes × data.per_block={recipe.data.per_block}"
+            )
+        self.recipe, self.folder, self.ranks = recipe, folder, ranks
+        torch.manual_seed(recipe.seed)
+        self.net = build_net(recipe).to(recipe.device)
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.net.parameters(),
+            lr=recipe.optimiser.rate,
+            betas=(0.9, 0.99),
+            weight_decay=recipe.optimiser.decay,
+        )
+        self.set = DiskSet(recipe.data, "train")
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+
+    def run(self, resume: bool, say: Tell, stop_after: int | None) -> Trained:
+        self._begin(resume)
+        options = self.recipe.optimiser
+        last = options.steps if stop_after is None else min(options.steps, stop_after)
+        begun, first = time.monotonic(), self.step
+        try:
+            while self.step < last:
+                loss = self._one_step()
+                if self.step % 20 == 0:
+                    rate = (self.step - first) * options.batch / (time.monotonic() - begun)
+                    say(self._words(loss, rate))
+                if self.step % self.recipe.checkpoint.every == 0 or self.step == options.steps:
+                    self._look_and_save(say)
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        return Trained(self.average, self.step, self.history)
+
+    def _begin(self, resume: bool) -> None:
+        found = checkpoints_in(self.folder)
+        if found and not resume:
+            raise DiskernError(
+                f"{self.folder} holds a training already; resume it, or choose another folder"
+            )
+        if found:
+            progress = restore_checkpoint(
+                found[-1], self.key, self.net, self.average, self.optimiser
+            )
+            self.step, self.history = progress.step, progress.history
+
+    def _one_step(self) -> DiskLoss:
+        options = self.recipe.optimiser
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.step, options.steps, options.warm_up, options.rate)
+        self.net.train()
+        batch = to_batch([self.set.block(n) for n in self._blocks()], self.recipe.device)
+        loss = self._loss(self.net, batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self._share_gradients()
+        nn.utils.clip_grad_norm_(self.net.parameters(), options.clip)
+        self.optimiser.step()
+        self.step += 1
+        # Young averages follow quickly, so that the first weights are forgotten.
+        keep = min(options.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for old, new in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                old.lerp_(new, 1 - keep)
+        return loss
+
+    def _blocks(self) -> range:
+        """Numbers of the blocks of this step that are this process's."""
+        whole = self.recipe.optimiser.batch // self.recipe.data.per_block
+        own = whole // self.ranks.size
+        first = self.step * whole + self.ranks.rank * own
+        return range(first, first + own)
+
+    def _loss(self, net: nn.Module, batch: DiskBatch) -> DiskLoss:
+        maps: DiskMaps = net(batch.images, batch.probes, batch.radius, batch.edge, batch.fill)
+        weights = (self.recipe.offset_weight, self.recipe.w_weight, self.recipe.q_weight)
+        return disk_loss(maps, batch.disks, batch.radius, weights)
+
+    def _share_gradients(self) -> None:
+        """Mean gradient of all processes, which then take the same step."""
+        if self.ranks.size == 1:
+            return
+        with_gradient = [p.grad for p in self.net.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in with_gradient])
+        torch.distributed.all_reduce(flat)
+        flat /= self.ranks.size
+        start = 0
+        for gradient in with_gradient:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+    def _look_and_save(self, say: Tell) -> None:
+        if self.recipe.checkpoint.validation_blocks and self.ranks.leads:
+            self.history.append({"step": self.step, **self._validate()})
+            say(", ".join(f"{k} {v:.4g}" for k, v in self.history[-1].items()))
+        self._save()
+
+    def _validate(self) -> dict[str, float]:
+        held = DiskSet(self.recipe.data, "validation")
+        self.average.eval()
+        parts = []
+        with torch.no_grad():
+            for number in range(self.recipe.checkpoint.validation_blocks):
+                batch = to_batch([held.block(number)], self.recipe.device)
+                loss = self._loss(self.average, batch)
+                parts.append([float(v) for v in vars(loss).values()])
+        mean = np.mean(parts, 0).tolist()
+        return dict(zip(("total", "heat", "offset", "w", "q"), mean, strict=True))
+
+    def _save(self) -> None:
+        if self.ranks.leads:
+            progress = Progress(self.step, self.key, self.history)
+            save_checkpoint(
+                self.folder,
+                progress,
+                self.net,
+                self.average,
+                self.optimiser,
+                keep=self.recipe.checkpoint.keep,
+            )
+
+    def _words(self, loss: DiskLoss, rate: float) -> str:
+        return (
+            f"step {self.step} of {self.recipe.optimiser.steps}, {rate:.0f} patterns/s: "
+            f"loss {float(loss.total.detach()):.3f} = heat {float(loss.heat.detach()):.3f}, "
+            f"place {float(loss.offset.detach()):.3f}, V_g {float(loss.w.detach()):.3f}, "
+            f"q_z {float(loss.q.detach()):.3f}"
+        )
+
+
+def build_net(recipe: TrainRecipe) -> nn.Module:
+    """The untrained network of a recipe."""
+    from diskern.nets.registry import build
+
+    return build(recipe.net.architecture, {"width": recipe.net.width})
+
+
+def rate_at(step: int, steps: int, warm_up: int, rate: float) -> float:
+    """Learning rate: a straight warm-up, then half a cosine down to a hundredth."""
+    if step < warm_up:
+        return rate * (step + 1) / warm_up
+    part = (step - warm_up) / max(steps - warm_up, 1)
+    return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
+
+
+@contextmanager
+def _ranks() -> Iterator[Ranks]:
+    """The process group of ``torchrun``, where it was used."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks()
+        return
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks(torch.distributed.get_rank(), size)
+    finally:
+        torch.distributed.destroy_process_group()

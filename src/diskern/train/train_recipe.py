@@ -1,0 +1,135 @@
+"""Recipes for training: data, network, optimiser and checkpoints, in one checked TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from diskern.errors import DiskernError
+from diskern.train.disks_recipe import DisksRecipe
+from diskern.train.recipe import Count, Positive, Share, Table
+
+_SHIPPED = files("diskern.train") / "recipes" / "nets"
+
+
+class NetTable(Table):
+    """Which network; ``width`` means channels of its finest level."""
+
+    architecture: Literal["proposer", "fourier"] = "proposer"
+    width: Annotated[int, Field(ge=4, le=128, multiple_of=4)] = 16
+
+
+class OptimiserTable(Table):
+    """AdamW with a warm-up and half a cosine, and an average of the weights."""
+
+    steps: Count
+    batch: Count = 24
+    """Patterns in a step, all ranks together; whole blocks."""
+    rate: Positive = 2e-3
+    warm_up: Annotated[int, Field(ge=0)] = 200
+    decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
+    """Weight decay."""
+    clip: Positive = 2.0
+    """Largest norm of the gradient."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Of the exponential average of the weights, which is what a training gives."""
+
+
+class CheckpointTable(Table):
+    """When to save and to look at the validation side."""
+
+    every: Count = 500
+    """Steps."""
+    keep: Count = 2
+    validation_blocks: Annotated[int, Field(ge=0)] = 24
+
+
+class TrainRecipe(Table):
+    """One training, from seed to weights."""
+
+    kind: Literal["train"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of a process; 0 leaves it to torch."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
+    start: str = ""
+    """Weights to begin with: a name of `diskern models` or a file; none by default."""
+    offset_weight: Share = 0.5
+    w_weight: Share = 0.3
+    q_weight: Share = 0.3
+    data: DisksRecipe
+    net: NetTable = NetTable()
+    optimiser: OptimiserTable
+    checkpoint: CheckpointTable = CheckpointTable()
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> TrainRecipe:
+        batch, block = self.optimiser.batch, self.data.per_block
+        if batch % block:
+            raise ValueError(
+                f"optimiser.batch={batch} must be a multiple of data.per_block={block}"
+            )
+        return self
+
+
+def parse_train_recipe(values: dict[str, Any], origin: str = "recipe") -> TrainRecipe:
+    """Check the values of a recipe.
+
+    Raises
+    ------
+    DiskernError
+        Naming the first word or value that is wrong.
+    """
+    try:
+        return TrainRecipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise DiskernError(f"{origin}: {where}: {first['msg']}{more}") from error
+
+
+def load_train_recipe(source: str | Path) -> TrainRecipe:
+    """Read a training recipe from a TOML file, or a shipped one by name.
+
+    Raises
+    ------
+    DiskernError
+        Where the file is missing, is no TOML or breaks a rule.
+    """
+    path = Path(source)
+    if not path.exists() and str(source) in train_recipe_names():
+        return _from_toml((_SHIPPED / f"{source}.toml").read_text("utf-8"), str(source), Path())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        shipped = ", ".join(train_recipe_names())
+        raise DiskernError(
+            f"{source}: no recipe can be read there; shipped recipes: {shipped}"
+        ) from error
+    return _from_toml(text, path.name, path.resolve().parent)
+
+
+def train_recipe_names() -> tuple[str, ...]:
+    """Names of the training recipes that ship with the package."""
+    return tuple(sorted(f.name[:-5] for f in _SHIPPED.iterdir() if f.name.endswith(".toml")))
+
+
+def _from_toml(text: str, origin: str, folder: Path) -> TrainRecipe:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DiskernError(f"{origin}: no TOML ({error})") from error
+    data = values.get("data")
+    if isinstance(data, dict):
+        crystals = data.get("crystals", [])
+        for table in [data, *(crystals if isinstance(crystals, list) else [])]:
+            for word in ("path", "bloch_tables"):
+                if isinstance(table, dict) and isinstance(table.get(word), str):
+                    table[word] = str(folder / table[word])
+    return parse_train_recipe(values, origin)
