@@ -67,12 +67,12 @@ def write_maps(
         raise DiskernError("there are no maps to write")
     target = Path(path)
     try:
-        with whole_file(target) as draft, h5py.File(draft, "w") as file:
+        with whole_file(target) as draft, h5py.File(draft, "w", track_order=True) as file:
             file.attrs["format"] = FORMAT
             file.attrs["program"] = f"diskern {__version__}"
             file.attrs["provenance"] = _json(provenance or {})
             for name, result in maps.items():
-                group = file.create_group(name)
+                group = file.create_group(name, track_order=True)
                 group.attrs["provenance"] = _json(getattr(result, "provenance", {}))
                 for column, data in columns_of(result).items():
                     dataset = group.create_dataset(column, data=data.values, compression="gzip")
@@ -140,7 +140,7 @@ def _texts(values: NDArray[Any]) -> NDArray[np.str_]:
 def _strain(result: StrainMap) -> dict[str, MapColumn]:
     axes = result.axes if isinstance(result.axes, str) else f"{result.axes:g}° from detector +x"
     out: dict[str, MapColumn] = {}
-    for lattice in range(len(result.values)):
+    for lattice in _filled(result.grain):
         end = "" if lattice == 0 else f"_{lattice + 1}"
         for name in COMPONENTS:
             unit = "rad" if name == "rotation" else ""
@@ -154,6 +154,11 @@ def _strain(result: StrainMap) -> dict[str, MapColumn]:
         out[f"grain{end}"] = MapColumn(result.grain[lattice], "", "connected grain, -1 none")
     out["reason"] = _reason(result.reason)
     return out
+
+
+def _filled(label: NDArray[np.int64]) -> list[int]:
+    """The first lattice, and those further ones that some position has."""
+    return [k for k in range(len(label)) if k == 0 or (label[k] >= 0).any()]
 
 
 def _tilt(result: TiltMap) -> dict[str, MapColumn]:
@@ -183,7 +188,7 @@ def _thickness(result: ThicknessMap) -> dict[str, MapColumn]:
 def _lattice(result: LatticeMap) -> dict[str, MapColumn]:
     out: dict[str, MapColumn] = {}
     variance = np.diagonal(result.covariance, axis1=-2, axis2=-1)
-    for slot in range(len(result.label)):
+    for slot in _filled(result.label):
         end = "" if slot == 0 else f"_{slot + 1}"
         out[f"lattice{end}"] = MapColumn(result.label[slot], "", "reference lattice, -1 none")
         out[f"grain{end}"] = MapColumn(result.grain[slot], "", "connected grain, -1 none")

@@ -91,7 +91,7 @@ def _summed(points: Points, use: Bools, weight: Weight) -> Floats:
     if weight == "v_g" and not np.isfinite(amount).any():
         raise DiskernError("no disk has a V_g; find the vectors with the network first")
     total = per_pattern_sum((np.nan_to_num(amount) * use)[None], points.offsets)[0]
-    return total.reshape(points.scan_shape)
+    return np.asarray(total.reshape(points.scan_shape))
 
 
 def _inside(points: Points, aperture: tuple[float, float, float] | ArrayLike) -> Bools:
@@ -109,5 +109,5 @@ def _inside(points: Points, aperture: tuple[float, float, float] | ArrayLike) ->
         )
     cell = np.rint(points.position).astype(np.int64)
     on = ((cell >= 0) & (cell < np.array(points.pattern_shape))).all(axis=1)
-    row_at, col_at = np.where(on[:, None], cell, 0).T
-    return np.asarray(on & shape[row_at, col_at])
+    flat = np.where(on, cell[:, 0] * points.pattern_shape[1] + cell[:, 1], 0)
+    return np.asarray(on & shape.reshape(-1)[flat])
