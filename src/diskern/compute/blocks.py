@@ -78,25 +78,28 @@ class Run:
     data : (scan_y, scan_x, Q_y, Q_x), anything sliceable.
     task : what is done.
     tiles : of the scan.
+    source : hash of the scan, see `identity`.
     key : hash of configuration, input and tiles.
     """
 
     data: Any
     task: Task
     tiles: Sequence[Tile]
+    source: str
     key: str
 
     @classmethod
     def of(cls, data: Any, task: Task, tiles: Sequence[Tile]) -> Run:
         """The run with its key; reads the scan where only its numbers can identify it."""
+        source = identity(data)
         what = {
             "program": __version__,
             "task": task.configuration,
-            "input": identity(data),
+            "input": source,
             "tiles": [[*t.rows, *t.cols] for t in tiles],
         }
         text = json.dumps(what, sort_keys=True, allow_nan=True)
-        return cls(data, task, tiles, hashlib.sha256(text.encode()).hexdigest()[:20])
+        return cls(data, task, tiles, source, hashlib.sha256(text.encode()).hexdigest()[:20])
 
     @property
     def total(self) -> int:
