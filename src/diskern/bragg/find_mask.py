@@ -27,7 +27,7 @@ _REACH = 5
 """Rows away from the next sound ones: the gap between detector chips is up to four wide."""
 _FEW = 8
 """Patterns below which a sample says no more than one image."""
-_LIT = 0.85
+_LIT = 0.9
 """Share of pixels that must see electrons before dark areas count as shadows: without a
 background between the disks, what lies there is dark for want of electrons."""
 _AREA = 4
