@@ -133,7 +133,7 @@ def _header(results: MapResults) -> Html:
     ]
     if lattices is not None:
         missing = [
-            f"{int((lattices.reason == why).sum())} {why.words}"
+            f"{int((lattices.reason == why).sum()):,} positions: {why.words}"
             for why in Reason
             if why is not Reason.INDEXED and (lattices.reason == why).any()
         ]
@@ -157,7 +157,7 @@ def _sentence(results: MapResults) -> str:
         if np.isfinite(sigma):
             words += f"; strain to ±{sigma:.2g} %"
     if results.tilt is not None and np.isfinite(results.tilt.magnitude).any():
-        words += f"; tilt of {np.nanmedian(results.tilt.magnitude):.2g} mrad in the middle"
+        words += f"; median tilt {np.nanmedian(results.tilt.magnitude):.2g} mrad"
     return words + "."
 
 
@@ -252,7 +252,7 @@ def _vectors(results: MapResults) -> Html:
             join(
                 [
                     _figure(_vector_map(results), "Bragg vector map", words + "."),
-                    facts(_vector_facts(results.vectors)),
+                    element("div", facts(_vector_facts(results.vectors))),
                 ]
             ),
             class_="pattern",

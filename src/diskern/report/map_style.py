@@ -214,13 +214,14 @@ _XYZ_TO_RGB = np.array(
 
 def vector_colours(vector: Floats, limit: float) -> Floats:
     """(…, 3) colour of (…, 2) vectors (x, y): hue is the direction, white none, full the limit."""
-    size: Floats = np.clip(np.hypot(vector[..., 0], vector[..., 1]) / limit, 0, 1)
-    hue: Floats = np.degrees(np.arctan2(vector[..., 1], vector[..., 0])) + 30
-    return lch_to_rgb(np.asarray(97 - 37 * size), 62 * size, hue)
+    x, y = vector[..., 0], vector[..., 1]
+    size = np.asarray(np.clip(np.hypot(x, y) / limit, 0, 1), dtype=np.float64)
+    hue = np.asarray(np.degrees(np.arctan2(y, x)) + 30, dtype=np.float64)
+    return lch_to_rgb(97 - 37 * size, 62 * size, hue)
 
 
 def grain_colours(count: int) -> Floats:
     """(G, 3) colours that differ from number to number."""
-    number = np.arange(count)
-    lightness = np.array([72.0, 58.0, 84.0])[number % 3]
+    number = np.arange(count, dtype=np.float64)
+    lightness = np.array([72.0, 58.0, 84.0])[np.arange(count) % 3]
     return lch_to_rgb(lightness, np.full(count, 46.0), 250 + number * _GOLDEN)
