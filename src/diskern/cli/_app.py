@@ -46,6 +46,22 @@ VERBS: dict[str, Verb] = {
         "diskern.cli.identify:identify",
         "Lattice, zone axes, symmetry and phases of one or more diffraction patterns.",
     ),
+    "map": Verb(
+        "diskern.cli.map:map_scan",
+        "Bragg vectors, strain, tilt and virtual images of a 4D-STEM scan.",
+    ),
+    "bragg": Verb(
+        "diskern.cli.bragg:bragg",
+        "Bragg vectors of a 4D-STEM scan: the first step of map.",
+    ),
+    "strain": Verb(
+        "diskern.cli.strain:strain",
+        "Strain maps from Bragg vectors.",
+    ),
+    "tilt": Verb(
+        "diskern.cli.tilt:tilt",
+        "Tilt maps from Bragg vectors.",
+    ),
     "info": Verb(
         "diskern.cli.info:info",
         "What a file holds: shape, type, calibration, voltage.",
@@ -62,6 +78,14 @@ VERBS: dict[str, Verb] = {
     "dataset": Verb(
         "diskern.cli.dataset:app",
         "Training sets from recipes: written in shards, looked at, verified.",
+    ),
+    "train": Verb(
+        "diskern.cli.train:train",
+        "Networks from recipes: data on the fly, interrupted and resumed at will.",
+    ),
+    "models": Verb(
+        "diskern.cli.models:models",
+        "Trained networks that ship with the program, and their cards.",
     ),
     "demo": Verb(
         "diskern.cli.demo:demo",

@@ -28,6 +28,8 @@ BINNED_RADIUS = 4.0
 """Disks of twice this many px are binned to this many at least."""
 SMALLEST = 1.5
 """px: disks below this radius are spots."""
+WIDEST = 6.0
+"""Standard deviations in ln W and soft Q beyond which nothing is known anyway."""
 MOST = 1000
 """Disks proposed in a pattern, likeliest first."""
 
@@ -213,8 +215,9 @@ class Proposer:
         shift_row, shift_col = at(maps.offset[:, 0]), at(maps.offset[:, 1])
         scale = STRIDE * binning
         coupling, soft = np.exp(at(maps.log_w)), at(maps.soft_q)
-        sigma_w = factor["w"] * np.exp(at(maps.log_sigma_w))
-        sigma_q = factor["q"] * np.exp(at(maps.log_sigma_q))
+        # Half of what lies between the 16 and 84 % quantiles, whatever the curvature of the scale.
+        wide_w = np.sinh(np.minimum(factor["w"] * np.exp(at(maps.log_sigma_w)), WIDEST))
+        wide_q = np.sinh(np.minimum(factor["q"] * np.exp(at(maps.log_sigma_q)), WIDEST))
         excitation = Q_SOFT * np.sinh(soft)
         volts, inverse = self._units(shape)
         return Proposals(
@@ -223,9 +226,9 @@ class Proposer:
             col=(cell_col.numpy() + shift_col + 0.5) * scale - 0.5,
             probability=at(torch.sigmoid(maps.heat)),
             v_g=coupling * volts,
-            sigma_v_g=coupling * volts * sigma_w,
+            sigma_v_g=coupling * volts * wide_w,
             q_z=excitation * inverse,
-            sigma_q_z=sigma_q * np.hypot(excitation, Q_SOFT) * inverse,
+            sigma_q_z=wide_q * np.hypot(excitation, Q_SOFT) * inverse,
             sigma_place=scale * factor["place"] * np.exp(at(maps.log_sigma_offset)),
         )
 

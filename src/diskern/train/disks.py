@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 from scipy.spatial.transform import Rotation
 
 from diskern.bragg.disks import visibility_of
@@ -25,7 +25,6 @@ from diskern.train.disks_bloch import (
     BlochTable,
     read_table,
     solve_table,
-    tables_in,
     turned,
     write_table,
 )
@@ -127,8 +126,10 @@ class DiskSet:
         return _Specimen(rocked, optics, aperture, depth)
 
     def _bloch(self, rng: np.random.Generator) -> _Specimen:
-        paths = tables_in(Path(self.recipe.bloch_tables), self.side)
-        table = read_table(paths[int(rng.integers(len(paths)))])
+        count = self.recipe.bloch_count
+        if self.side != "train":
+            count = -(-count // 4)
+        table = kept_table(self.recipe, self.side, int(rng.integers(count)))
         patterns = rng.integers(0, len(table.thickness), self.block_size)
         for _ in range(50):
             pixel = table.aperture / float(draw(self.recipe.radius, rng))
@@ -260,14 +261,17 @@ def _rocked(
     # Largest two-beam intensity anywhere in the disk; thin foils stay below (π W τ)².
     bright = np.minimum(W * W / (W * W + nearest * nearest), (math.pi * W * tau[frames, None]) ** 2)
     bright = np.where((np.abs(G) < edge).all(-1), bright * share[:, None] ** 2, 0)
-    bright *= dose[frames, None] / FEWEST
-    return _selected(frames, share, bright, G, Q, W, tau, aperture)
+    rough = math.pi * unit * float(draw(recipe.roughness, rng))
+    fade = np.exp(-2 * np.minimum(rough * nearest, 6.0) ** 2)
+    bright *= dose[frames, None] / FEWEST * fade
+    return _selected(frames, share, bright, fade, G, Q, W, tau, aperture)
 
 
 def _selected(
     frames: Ints,
     share: Floats,
     bright: Floats,
+    fade: Floats,
     G: Floats,
     Q: Floats,
     W: Floats,
@@ -281,7 +285,9 @@ def _selected(
     order = np.argsort(frames[row], kind="stable")
     row, index = row[order], index[order]
     nodes = int(np.clip(2 * math.ceil(1.25 * aperture.radius) + 3, 9, 23))
-    made = two_beam(frames[row], G[row, index], Q[row, index], W[index], tau, nodes)
+    made = two_beam(
+        frames[row], G[row, index], Q[row, index], W[index], tau, nodes, fade[row, index]
+    )
     if (share == 1).all():
         return made
     # The grains share the column: each diffracts what its part of the beam brings.
@@ -325,28 +331,17 @@ def _zones(largest: int) -> NDArray[Any]:
     return np.array(found)
 
 
-def write_bloch_tables(
-    recipe: DisksRecipe,
-    folder: Path,
-    side: str,
-    count: int,
-    *,
-    tell: Callable[[str], None] | None = None,
-) -> list[Path]:
-    """Solve ``count`` tables of Bloch waves for one side of a recipe; those there are kept.
+def kept_table(recipe: DisksRecipe, side: str, number: int) -> BlochTable:
+    """A table of Bloch waves from the recipe's folder, solved and put there if it is missing.
 
-    About a second for each orientation on one CPU core.
+    Less than a second for each orientation on one CPU core.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number in range(count):
-        path = folder / f"{side}-{number:05d}.npz"
-        if not path.exists():
-            write_table(path, bloch_table(recipe, side, number))
-        if tell is not None:
-            tell(f"{side}: table {number + 1} of {count}")
-        paths.append(path)
-    return paths
+    root = Path(recipe.bloch_tables or user_cache_path("diskern") / "bloch")
+    path = root / recipe.table_key / f"{side}-{number:05d}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(path, bloch_table(recipe, side, number))
+    return read_table(path)
 
 
 def bloch_table(recipe: DisksRecipe, side: str, number: int) -> BlochTable:

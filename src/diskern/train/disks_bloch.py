@@ -189,20 +189,6 @@ def read_table(path: Path) -> BlochTable:
         raise DiskernError(f"{path} is no table of Bloch waves: {error}") from error
 
 
-def tables_in(folder: Path, side: str) -> tuple[Path, ...]:
-    """The tables of one side of a split, in order.
-
-    Raises
-    ------
-    DiskernError
-        Where there are none.
-    """
-    found = tuple(sorted(folder.glob(f"{side}-*.npz")))
-    if not found:
-        raise DiskernError(f"{folder} holds no tables of the {side} side; write them first")
-    return found
-
-
 def turned(rocked: RockedDisks, patterns: Ints, rng: np.random.Generator) -> RockedDisks:
     """Some patterns of a table, each turned by a quarter or mirrored at random."""
     parts = []

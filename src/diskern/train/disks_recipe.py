@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from diskern.train.recipe import Count, Kilovolts, Range, Recipe, Share
 
@@ -43,15 +44,38 @@ class DisksRecipe(Recipe):
     """Share of patterns with those of another grain under them."""
     annular: Share = 0.05
     """Share of blocks with an annular aperture."""
+    roughness: Range = Range(low=2.0, high=8.0)
+    """Å: rms roughness of the foil's faces, which damps the tails of rocking curves."""
     bloch: Share = 0.0
     """Share of blocks whose disks come from tables of Bloch waves (`diskern.train.disks_bloch`)."""
+    bloch_count: Count = 160
+    """Tables of the training side; the others have a quarter of it."""
     bloch_tables: str = ""
-    """Folder of such tables, relative to the recipe's own."""
+    """Folder where tables are kept, relative to the recipe's own; by default the user's cache."""
     blocks: Count = 4096
     """Blocks of one epoch."""
 
-    @model_validator(mode="after")
-    def _tables_named(self) -> DisksRecipe:
-        if self.bloch > 0 and not self.bloch_tables:
-            raise ValueError(f"bloch={self.bloch:g} needs bloch_tables, a folder")
-        return self
+    @property
+    def table_key(self) -> str:
+        """Hash of everything that decides the tables of Bloch waves."""
+        words = {
+            "name",
+            "size",
+            "per_block",
+            "disks",
+            "dose",
+            "second_grain",
+            "annular",
+            "bloch",
+            "bloch_count",
+            "bloch_tables",
+            "blocks",
+            "roughness",
+            "shards",
+        }
+        text = f"{TABLES_VERSION} {self.model_dump_json(exclude=words)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+TABLES_VERSION = 1
+"""Raised when the same recipe would give other tables."""

@@ -48,7 +48,13 @@ def axis(nodes: int) -> Singles:
 
 
 def two_beam(
-    frame: Ints, G: Floats, Q: Floats, W: Floats, depth: Floats, nodes: int
+    frame: Ints,
+    G: Floats,
+    Q: Floats,
+    W: Floats,
+    depth: Floats,
+    nodes: int,
+    fade: Floats | float = 1.0,
 ) -> RockedDisks:
     """Each disk as if alone with the direct beam, which loses what the disks gain.
 
@@ -59,6 +65,7 @@ def two_beam(
     Parameters
     ----------
     depth : (B,) thicknesses τ.
+    fade : (N,) factor on each disk's intensity.
     """
     k = axis(nodes)
     G32, Q32, W32 = (a.astype(np.float32) for a in (G, Q, W))
@@ -66,6 +73,7 @@ def two_beam(
     effective = np.sqrt(s * s + (W32 * W32)[:, None, None])
     swing = np.sin(np.float32(math.pi) * depth.astype(np.float32)[frame, None, None] * effective)
     curves = (W32[:, None, None] / np.maximum(effective, np.float32(1e-20)) * swing) ** 2
+    curves *= np.broadcast_to(np.asarray(fade, dtype=np.float32), (len(frame),))[:, None, None]
     lost = np.zeros((len(depth), nodes, nodes), dtype=np.float32)
     starts = np.flatnonzero(np.diff(frame, prepend=-1))
     if len(frame):

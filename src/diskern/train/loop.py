@@ -57,11 +57,13 @@ class Trained:
     ----------
     net : with the averaged weights.
     history : losses on the validation side after every so many steps.
+    leads : whether this process is the one that writes files.
     """
 
     net: nn.Module
     step: int
     history: list[dict[str, float]]
+    leads: bool
 
 
 def train(
@@ -133,7 +135,7 @@ class _Training:
         except KeyboardInterrupt:
             self._save()
             raise
-        return Trained(self.average, self.step, self.history)
+        return Trained(self.average, self.step, self.history, self.ranks.leads)
 
     def _begin(self, resume: bool) -> None:
         found = checkpoints_in(self.folder)

@@ -111,6 +111,7 @@ def measurement_losses(
     weight = weight * (seen * (seen >= REGRESSED))[..., None]
     known = weight * disks[..., 5:]
     miss = offset - read["offset"]
+    # Row and column share one σ.
     place = gaussian_nll(miss.square().sum(-1) / 2, read["log_sigma_offset"])
     w = gaussian_nll((disks[..., 2:3] - read["log_w"]).square(), read["log_sigma_w"])
     true_q = torch.asinh(disks[..., 3:4] / Q_SOFT)
@@ -124,12 +125,8 @@ def measurement_losses(
 
 
 def gaussian_nll(square: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-    """Gaussian negative log likelihood, each term weighted by its σ.
-
-    The weight (arXiv:2203.09168, β = ½) keeps disks that fit badly at first from being given up.
-    """
-    steady = torch.exp(log_sigma.detach())
-    return steady * (log_sigma + 0.5 * square * torch.exp(-2 * log_sigma))
+    """Gaussian negative log likelihood, without its constant."""
+    return log_sigma + 0.5 * square * torch.exp(-2 * log_sigma)
 
 
 def read_at(

@@ -46,6 +46,8 @@ class CheckpointTable(Table):
     """Steps."""
     keep: Count = 2
     validation_blocks: Annotated[int, Field(ge=0)] = 24
+    card_blocks: Count = 100
+    """Blocks of either held-out side that the card's constants and metrics come from."""
 
 
 class TrainRecipe(Table):
@@ -57,10 +59,8 @@ class TrainRecipe(Table):
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of a process; 0 leaves it to torch."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
-    start: str = ""
-    """Weights to begin with: a name of `diskern models` or a file; none by default."""
     offset_weight: Share = 0.5
-    w_weight: Share = 0.3
+    w_weight: Share = 0.4
     q_weight: Share = 0.3
     data: DisksRecipe
     net: NetTable = NetTable()

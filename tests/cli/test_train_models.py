@@ -1,0 +1,40 @@
+"""`diskern train` and `diskern models` as a person runs them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diskern.cli._app import run
+
+
+def test_train_stops_resumes_and_writes_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    assert run(["train", "disks_smoke", "-o", folder, "--steps", "3"]) == 0
+    assert "step 3 of 6" in capsys.readouterr().out
+    assert run(["train", "disks_smoke", "-o", folder]) == 1
+    assert "resume" in capsys.readouterr().err
+    assert run(["train", "disks_smoke", "-o", folder, "--resume", "--json", "-"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["step"] == done["steps"] == 6
+    assert run(["models", done["weights"]]) == 0
+    shown = capsys.readouterr().out
+    assert "SHA-256" in shown
+    assert "recall" in shown
+
+
+def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--json", "-"]) == 0
+    cards = json.loads(capsys.readouterr().out)
+    assert all({"name", "sha256", "metrics"} <= set(card) for card in cards)
+    assert run(["models", "nothing"]) == 1
+    assert "no weights called" in capsys.readouterr().err
+
+
+def test_wrong_recipes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "nothing.toml"]) == 1
+    error = capsys.readouterr().err
+    assert "shipped recipes" in error
+    assert "Traceback" not in error

@@ -1,0 +1,103 @@
+"""Training: repeatable, resumed exactly, refused where it would mix things up, in two processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_disks import smoke
+
+from diskern.errors import DiskernError
+from diskern.nets.registry import load
+from diskern.train.checkpoint import checkpoints_in
+from diskern.train.loop import build_net, rate_at, train
+from diskern.train.train_finish import finish
+from diskern.train.train_recipe import OptimiserTable
+
+
+def weights(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.flatten() for p in net.parameters()])
+
+
+def test_a_resumed_training_takes_the_same_steps(tmp_path: Path) -> None:
+    whole = train(smoke(), tmp_path / "whole")
+    part = train(smoke(), tmp_path / "parts", stop_after=3)
+    assert (whole.step, part.step) == (6, 3)
+    said: list[str] = []
+    rest = train(smoke(), tmp_path / "parts", resume=True, tell=said.append)
+    assert torch.equal(weights(whole.net), weights(rest.net))
+    assert rest.history == whole.history
+    assert [h["step"] for h in rest.history] == [3, 6]
+    assert len(checkpoints_in(tmp_path / "whole")) == 2
+    assert any("total" in words for words in said)
+    start = weights(build_net(smoke()))
+    assert not torch.equal(start, weights(rest.net))
+
+
+def test_a_folder_holds_one_training(tmp_path: Path) -> None:
+    train(smoke(), tmp_path, stop_after=3)
+    with pytest.raises(DiskernError, match="holds a training already"):
+        train(smoke(), tmp_path)
+    other = smoke().model_copy(update={"seed": 4})
+    with pytest.raises(DiskernError, match="another recipe"):
+        train(other, tmp_path, resume=True)
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    train(smoke(), tmp_path, stop_after=3)
+    path = checkpoints_in(tmp_path)[-1]
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DiskernError, match="no checkpoint, or broken"):
+        train(smoke(), tmp_path, resume=True)
+
+
+def test_finished_weights_carry_their_card(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = finish(smoke(), build_net(smoke()), tmp_path, name="tiny", blocks=2)
+    card = load(path).card
+    assert card.name == "tiny"
+    assert 0 < card.calibration["threshold"] < 1
+    assert card.recipe["name"] == "disks-smoke"
+    assert {"recall", "precision", "z_q_z"} <= set(card.metrics)
+
+
+def test_rate_warms_up_and_falls() -> None:
+    options = OptimiserTable(steps=100, warm_up=10, rate=1.0)
+    rates = [rate_at(s, options.steps, options.warm_up, options.rate) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01, abs=0.002)
+
+
+def test_the_batch_must_fit_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diskern.train import loop
+
+    ranks = loop.Ranks(0, 3)
+    with pytest.raises(DiskernError, match="3 processes"):
+        loop._Training(smoke(), tmp_path, ranks)
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    program = (
+        "import sys, torch; from pathlib import Path;"
+        "from diskern.train.loop import train;"
+        "from diskern.train.train_recipe import load_train_recipe;"
+        "t = train(load_train_recipe('disks_smoke'), Path(sys.argv[1]) / 'run', stop_after=3);"
+        "p = torch.cat([q.flatten() for q in t.net.parameters()]);"
+        "torch.save(p, Path(sys.argv[1]) / f'rank{int(not t.leads)}.pt')"
+    )
+    free = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)],
+            env={**os.environ, **free, "WORLD_SIZE": "2", "RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [p.wait(timeout=120) for p in started] == [0, 0]
+    first, second = (torch.load(tmp_path / f"rank{i}.pt", weights_only=True) for i in range(2))
+    assert torch.equal(first, second)
+    assert len(checkpoints_in(tmp_path / "run")) == 1

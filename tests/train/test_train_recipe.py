@@ -1,0 +1,60 @@
+"""Training recipes: those that ship are whole, those that are wrong say where."""
+
+from pathlib import Path
+
+import pytest
+
+from diskern.errors import DiskernError
+from diskern.train.train_recipe import load_train_recipe, parse_train_recipe, train_recipe_names
+
+
+def test_shipped_recipes_are_whole() -> None:
+    assert {"disks_cpu", "disks_gpu", "disks_smoke"} <= set(train_recipe_names())
+    for name in train_recipe_names():
+        recipe = load_train_recipe(name)
+        assert recipe.name.replace("-", "_") == name
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        (("optimiser", "steps"), 0, "optimiser.steps"),
+        (("optimiser", "batch"), 5, "multiple of data.per_block"),
+        (("net", "architecture"), "resnet", "net.architecture"),
+        (("data", "dosis"), 1, "data.dosis"),
+        (("data", "size"), 100, "data.size"),
+        (("device",), "gpu", "device"),
+    ],
+)
+def test_wrong_values_are_named(where: tuple[str, ...], value: object, words: str) -> None:
+    values = load_train_recipe("disks_smoke").model_dump()
+    table = values
+    for word in where[:-1]:
+        table = table[word]
+    table[where[-1]] = value
+    with pytest.raises(DiskernError, match=words):
+        parse_train_recipe(values)
+
+
+def test_files_are_read_and_folders_are_the_recipes_own(tmp_path: Path) -> None:
+    text = (
+        'kind = "train"\nname = "a"\n[optimiser]\nsteps = 1\nbatch = 8\n[data]\nname = "a"\n'
+        'bloch = 0.5\nbloch_tables = "tables"\n[[data.crystals]]\nsource = "folder"\npath = "cif"\n'
+    )
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    recipe = load_train_recipe(path)
+    assert recipe.data.bloch_tables == str(tmp_path / "tables")
+    assert recipe.data.crystals[0].path == str(tmp_path / "cif")  # type: ignore[union-attr]
+    path.write_text("kind = [")
+    with pytest.raises(DiskernError, match="no TOML"):
+        load_train_recipe(path)
+    with pytest.raises(DiskernError, match="shipped recipes: disks_cpu"):
+        load_train_recipe(tmp_path / "none.toml")
+
+
+def test_tables_depend_on_what_decides_them_only() -> None:
+    data = load_train_recipe("disks_smoke").data
+    same = data.model_copy(update={"dose": data.radius, "bloch": 0.5, "blocks": 9})
+    other = data.model_copy(update={"max_index": 2})
+    assert data.table_key == same.table_key != other.table_key
