@@ -61,6 +61,16 @@ def test_what_is_unknown_stays_unknown(tmp_path: Path) -> None:
     assert known.rotation is None
 
 
+def test_origins_may_be_unknown_in_places(tmp_path: Path) -> None:
+    origin = np.random.default_rng(3).uniform(28, 42, (3, 4, 2))
+    origin[1, 2] = np.nan
+    made(calibration=VectorCalibration(origin=origin)).to_emd(tmp_path / "a.h5")
+    again = BraggVectors.from_emd(tmp_path / "a.h5").calibration
+    np.testing.assert_array_equal(again.origin, origin)
+    made(calibration=VectorCalibration(origin=origin * np.nan)).to_emd(tmp_path / "a.h5")
+    assert BraggVectors.from_emd(tmp_path / "a.h5").calibration.origin is None
+
+
 def test_no_disks_at_all(tmp_path: Path) -> None:
     none = BraggVectors.from_columns(
         (2, 3), (32, 32), [], {n: [] for n in ("row", "col", "intensity")}

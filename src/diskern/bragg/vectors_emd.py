@@ -123,7 +123,7 @@ def _py4dstem_words(vectors: BraggVectors) -> dict[str, Any]:
     words |= {"R_pixel_size": 1.0, "R_pixel_units": "pixels"}
     if known.scan_step is not None:
         words |= {"R_pixel_size": float(np.mean(known.scan_step)) / 10, "R_pixel_units": "nm"}
-    if known.origin is not None:
+    if known.origin is not None and np.isfinite(known.origin).any():
         origin = np.broadcast_to(known.origin, (*vectors.scan_shape, 2))
         for axis, name in enumerate(("qx0", "qy0")):
             mean = float(np.nanmean(origin[..., axis]))

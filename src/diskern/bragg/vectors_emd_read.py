@@ -191,7 +191,7 @@ def _ellipse(a: float, b: float, theta: float) -> NDArray[np.float64]:
 def _origin(words: Mapping[str, Any], scan_shape: tuple[int, int]) -> NDArray[np.float64] | None:
     for suffix in ("", "_mean"):
         pair = [np.asarray(words.get(f"{name}{suffix}", np.nan)) for name in ("qx0", "qy0")]
-        if all(p.dtype.kind in "iuf" and np.isfinite(p).all() for p in pair):
+        if all(p.dtype.kind in "iuf" and np.isfinite(p).any() for p in pair):
             shapes = {p.shape for p in pair}
             if shapes == {scan_shape} or shapes == {()}:
                 return np.stack(pair, axis=-1).astype(np.float64)
