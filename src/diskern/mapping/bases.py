@@ -252,22 +252,42 @@ def _pooled(points: Points, origins: Origins) -> Floats:
 def _needed(bases: Floats, points: Points, origins: Origins, noise: Noise) -> Floats:
     """The bases without which the sample would be explained worse, most used first.
 
-    Of a lattice and its own coarser or finer net, the one that explains more is kept.
+    Of a lattice and its own coarser or finer net, the one that explains more is kept.  A lattice
+    that is nowhere the best is kept where it explains what the others leave.
     """
     if not len(bases):
         return bases
     fits = [fit_basis(points, origins, basis, noise) for basis in bases]
     evidence = np.maximum(np.array([f.evidence for f in fits]), 0.0)
-    support = np.maximum(evidence - CONVINCING, 0).sum(axis=1)
-    keep = np.flatnonzero(support > _SUPPORT).tolist()
-    if not keep:
+    able = _without_nested(bases, evidence, noise.deformation)
+    if not able:
         return np.zeros((0, 2, 2))
+    keep = _winners(able, evidence)
+    best = evidence[keep].max(axis=0)
+    used = [int(((evidence[k] >= best) & (best > 0)).sum()) for k in keep]
+    centred = [_middle(bases[k], fits[k], best, evidence[k]) for k in keep]
+    order = np.argsort(-np.array(used), kind="stable")
+    below = _beneath([k for k in able if k not in keep], keep, bases, fits, points, origins, noise)
+    chosen = [centred[i] for i in order if used[i] > 0] + [bases[k] for k in below]
+    return np.array(chosen).reshape(-1, 2, 2)
+
+
+def _without_nested(bases: Floats, evidence: Floats, deformation: float) -> list[int]:
+    """Bases with support beyond chance, one of each coarser and finer pair left out."""
+    support = np.maximum(evidence - CONVINCING, 0).sum(axis=1)
+    keep: list[int] = np.flatnonzero(support > _SUPPORT).tolist()
     for i in range(len(bases)):
         for j in range(len(bases)):
-            if i in keep and j in keep and _nested(bases[i], bases[j], noise.deformation):
+            if i in keep and j in keep and _nested(bases[i], bases[j], deformation):
                 either = evidence[[i, j]].max(axis=0) > CONVINCING
                 worse = i if evidence[i, either].sum() < evidence[j, either].sum() else j
                 keep.remove(worse)
+    return keep
+
+
+def _winners(able: list[int], evidence: Floats) -> list[int]:
+    """Those that cannot be missed where they are the best."""
+    keep = list(able)
     while len(keep) > 1:
         best = np.sort(evidence[keep], axis=0)
         gain = [float((best[-1] - best[-2])[evidence[k] == best[-1]].sum()) for k in keep]
@@ -275,11 +295,35 @@ def _needed(bases: Floats, points: Points, origins: Origins, noise: Noise) -> Fl
         if gain[least] >= _NEEDED:
             break
         keep.pop(least)
-    used = np.bincount(evidence[keep].argmax(axis=0)[evidence[keep].max(axis=0) > 0])
-    used = np.pad(used, (0, len(keep) - len(used)))
-    centred = [_middle(bases[k], fits[k], evidence[keep].max(axis=0), evidence[k]) for k in keep]
-    order = np.argsort(-used, kind="stable")
-    return np.array([centred[i] for i in order if used[i] > 0]).reshape(-1, 2, 2)
+    return keep
+
+
+def _beneath(
+    others: list[int],
+    keep: list[int],
+    bases: Floats,
+    fits: list[LatticeFits],
+    points: Points,
+    origins: Origins,
+    noise: Noise,
+) -> list[int]:
+    """Of the others, those that the disks left by the kept ones support: overlapping grains."""
+    claimed = np.zeros(len(points))
+    for k in keep:
+        held = fits[k].member * (fits[k].evidence > CONVINCING)[points.pattern]
+        held[(fits[k].indices == 0).all(axis=1)] = 0  # the direct beam is everybody's
+        claimed = np.maximum(claimed, held)
+    found = []
+    for k in others:
+        every = np.broadcast_to(bases[k], (points.patterns, 2, 2))
+        start, sigma = start_at(points, origins, every)
+        left = fit_lattice(points, start, sigma, noise, 1 - claimed)
+        if np.maximum(left.evidence - CONVINCING, 0).sum() > _SUPPORT:
+            found.append(k)
+            held = left.member * (left.evidence > CONVINCING)[points.pattern]
+            held[(left.indices == 0).all(axis=1)] = 0
+            claimed = np.maximum(claimed, held)
+    return found
 
 
 def _nested(coarse: Floats, fine: Floats, deformation: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,30 @@ def one_setting(lattices: LatticeMap, deformation: float) -> LatticeMap:
         covariance=covariance,
         indices=_indices(lattices, where, transform),
     )
+
+
+def larger_first(lattices: LatticeMap) -> LatticeMap:
+    """The same lattices with, at each position, the one of the larger grain in the first slot.
+
+    Where grains overlap, which one is explained better changes from position to position; their
+    size does not, so maps of the first slot show one grain through.
+    """
+    rank = np.where(lattices.grain >= 0, lattices.grain, np.iinfo(np.int64).max)
+    order = np.argsort(rank, axis=0, kind="stable")
+    if (order == np.arange(len(order))[:, None, None]).all():
+        return lattices
+
+    def sorted_slots(values: Any) -> Any:
+        shaped = order.reshape(order.shape + (1,) * (values.ndim - order.ndim))
+        return np.take_along_axis(values, shaped, axis=0)
+
+    place = np.argsort(order, axis=0, kind="stable").reshape(len(order), -1)
+    slot = lattices.slot.copy()
+    held = slot >= 0
+    slot[held] = place[slot[held], lattices.points.pattern[held]]
+    names = ("label", "grain", "origin", "basis", "covariance", "evidence", "chi2", "count")
+    changed = {name: sorted_slots(getattr(lattices, name)) for name in names}
+    return replace(lattices, slot=slot, **changed)
 
 
 def _grains(lattices: LatticeMap, deformation: float) -> Ints:

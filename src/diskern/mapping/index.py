@@ -12,7 +12,7 @@ from diskern.bragg.vectors import BraggVectors
 from diskern.errors import DiskernError
 from diskern.mapping.bases import CONVINCING, find_bases, fit_basis, start_at
 from diskern.mapping.fit import LatticeFits, Noise, fit_lattice
-from diskern.mapping.grains import one_setting
+from diskern.mapping.grains import larger_first, one_setting
 from diskern.mapping.lattice_map import LatticeMap, Reason
 from diskern.mapping.noise import estimate_noise
 from diskern.mapping.origin import Origins, find_origins, sample
@@ -101,7 +101,7 @@ def index_vectors(
         if (work.reason == Reason.UNEXPLAINED).mean() <= _LEFT_OVER:
             break
     work.judge(points, noise)
-    return one_setting(work.as_map(points, found, noise), options.deformation)
+    return larger_first(one_setting(work.as_map(points, found, noise), options.deformation))
 
 
 def _calibrated(points: Points, origins: Origins, bases: Floats, noise: Noise) -> Noise:

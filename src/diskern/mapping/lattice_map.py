@@ -49,7 +49,7 @@ _WORDS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LatticeMap:
-    """Up to L lattices per scan position, the best explained first.
+    """Up to L lattices per scan position, that of the larger grain first.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class LatticeMap:
     covariance : (L, Y, X, 6, 6) of (o_row, o_col, a_row, a_col, b_row, b_col) in px².
     evidence : (L, Y, X) ln odds over disks scattered at random.
     chi2 : (L, Y, X) reduced χ² of the members; count : (L, Y, X) how many they are.
-    reason : (Y, X) `Reason` of the best lattice.
+    reason : (Y, X) `Reason` of the first lattice.
     slot : (N,) which of its pattern's lattices a disk belongs to, −1 none.
     indices : (N, 2) node (m, n) of each disk in that lattice; 0 where slot is −1.
     residual : (N, 2) distance from the node in px; NaN where slot is −1.

@@ -34,7 +34,6 @@ Method = Literal["q_z", "friedel"]
 _STEPS = 12
 _TUNING = 4.685  # Tukey's biweight: 95 % efficient for normal errors
 _MAD = 0.67448975
-_BIWEIGHT_LOSS = 1.05  # variance of the biweight over least squares, normal errors
 _FEWEST = 3  # disks for two unknowns and something to check them by
 _INTENSITY_SCATTER = 0.3  # ln intensity of a Friedel pair scatters by this much dynamically
 
@@ -200,7 +199,8 @@ def _from_q_z(
         miss = value - (design * tilt[points.pattern].T).sum(axis=0)
         scaled = miss / np.sqrt(variance)
         robust = np.where(use & (np.abs(scaled) < _TUNING), (1 - (scaled / _TUNING) ** 2) ** 2, 0)
-        excess = _excess(miss[use], own[use], _freedom(use, points)[use])
+        near = use & (robust > 0)
+        excess = _excess(miss[near], own[near], _freedom(near, points)[near])
     count = per_pattern_sum((use & (robust > 0.05)).astype(np.float64)[None], points.offsets)[0]
     # The last step's weights are hard: what is in counts fully, so its covariance is honest.
     member = (robust > 0.05).astype(np.float64)
@@ -271,8 +271,8 @@ def _from_friedel(
         for k in (pair, other)
     ]
     weight = np.zeros(len(points))
-    # Far reflections are dynamical ripple rather than envelope once π t s passes the first zero.
-    inside = np.pi * thickness * length * (g[pair] ** 2).sum(axis=1) / 2 < np.pi
+    # Half way to the first zero the exponential still stands for the rocking curve.
+    inside = np.pi * thickness * length * (g[pair] ** 2).sum(axis=1) / 2 < np.pi / 2
     weight[pair] = inside / (_INTENSITY_SCATTER**2 + sigma[0] ** 2 + sigma[1] ** 2)
     value = np.zeros(len(points))
     value[pair] = ratio
