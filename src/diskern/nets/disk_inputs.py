@@ -12,7 +12,7 @@ import torch
 
 from diskern.nets.correlation import correlate
 
-CHANNELS = 6
+CHANNELS = 7
 """Maps of `disk_maps`."""
 
 
@@ -29,12 +29,13 @@ def kernel_ring(shape: tuple[int, int], radius: torch.Tensor, edge: torch.Tensor
 def disk_maps(
     patterns: torch.Tensor, probes: torch.Tensor, radius: torch.Tensor, edge: torch.Tensor
 ) -> torch.Tensor:
-    """(B, 6, H, W) maps of (B, H, W) patterns in electrons.
+    """(B, 7, H, W) maps of (B, H, W) patterns in electrons.
 
     In order: logarithm of the counts; signal-to-noise ratio of the probe against a ring around
     it (the matched filter of a disk on a smooth background under Poisson noise); hybrid
     correlation; variance-stabilised counts (Anscombe 1948, doi:10.1093/biomet/35.3-4.246) less
-    their mean over a disk; row and column from the direct beam in tens of disk radii.
+    their mean over a disk; logarithm of the share of all electrons that a disk here would hold;
+    row and column from the direct beam in tens of disk radii.
 
     Parameters
     ----------
@@ -52,12 +53,16 @@ def disk_maps(
     hybrid = hybrid / hybrid.std((1, 2), keepdim=True).clamp(min=1e-12)
     stable = 2 * torch.sqrt(counts + 0.375)
     contrast = stable - correlate(stable, probes)
+    # Probes have sum 1: their correlation is a mean, and one over their squares' sum an area.
+    held = correlate(counts, probes).clamp(min=0) / (probes * probes).sum((1, 2), keepdim=True)
+    share = held / counts.sum((1, 2), keepdim=True).clamp(min=1)
     rows, cols = _from_direct_beam(signal, radius)
     maps = (
         torch.log1p(counts) / 4,
         _compressed(ratio / 2) / 2,
         _compressed(hybrid) / 2,
         _compressed(contrast) / 2,
+        (torch.log(share + 1e-6) + 7) / 4,
         rows,
         cols,
     )

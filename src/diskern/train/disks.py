@@ -79,7 +79,8 @@ class DiskSet:
     A sample holds ``image`` (H, W) counts, ``disks`` (K, 6) with row, column, log W, Q,
     visibility and whether W and Q are known (0 of direct beams), most visible first and padded
     with zero visibility; ``radius`` and ``edge`` in px of the probe and ``hole``; ``unit`` λ k_R²
-    in 1/Å and ``energy`` in eV (see `diskern.nets.disk_units`); ``dose``; ``seed``.
+    in 1/Å and ``energy`` in eV (see `diskern.nets.disk_units`); ``dose`` in electrons; ``diffuse``,
+    the share of them that is in no disk; ``seed``.
 
     Parameters
     ----------
@@ -174,6 +175,7 @@ class DiskSet:
             "energy": np.full(b, optics.energy, dtype=np.float32),
             "pixel_size": np.full(b, optics.pixel_size, dtype=np.float32),
             "dose": dose.astype(np.float32),
+            "diffuse": np.full(b, 1 - passed.max(), dtype=np.float32),
         }
 
     def _listed(self, rocked: RockedDisks, drawn: Drawn, visibility: Floats) -> NDArray[np.float32]:

@@ -36,13 +36,15 @@ class FoundDisks:
 
     Attributes
     ----------
-    visibility, dose, radius, thickness : (N,) of the disk and its pattern.
+    visibility, dose, radius, thickness, diffuse : (N,) of the disk and its pattern.
     direct : (N,) whether it is the undiffracted beam.
     probability : (N,) of the candidate that found it, 0 where none did.
+    place : (N, 2) truth in px.
     miss : (N, 2) row and column of candidate less truth in px.
     v_g, q_z : (N,) truth in V and 1/Å.
     found_v_g, sigma_v_g, found_q_z, sigma_q_z, sigma_place : (N,) of the candidate.
     false : (M,) probabilities of candidates without a disk.
+    pattern, false_pattern : (N,), (M,) number of the pattern.
     patterns : number of patterns.
     """
 
@@ -50,8 +52,10 @@ class FoundDisks:
     dose: Floats
     radius: Floats
     thickness: Floats
+    diffuse: Floats
     direct: Bools
     probability: Floats
+    place: Floats
     miss: Floats
     v_g: Floats
     q_z: Floats
@@ -128,8 +132,10 @@ def _one_pattern(block: Block, found: Proposals | Candidates, index: int) -> Fou
         dose=np.full(n, float(block["dose"][index])),
         radius=np.full(n, float(block["radius"][index])),
         thickness=np.full(n, float(block["thickness"][index])),
+        diffuse=np.full(n, float(block["diffuse"][index])),
         direct=direct,
         probability=of("probability", 0.0),
+        place=disks[:, :2],
         miss=np.stack([of("row"), of("col")], 1) - disks[:, :2],
         v_g=np.where(direct, np.nan, volts_of(np.exp(disks[:, 2]), energy, unit)),
         q_z=np.where(direct, np.nan, disks[:, 3] * unit),

@@ -39,6 +39,14 @@ class Aperture:
         stretch = float(np.linalg.norm(self.distortion, 2))
         return math.ceil(self.radius * stretch + 2.5 * self.edge + 0.5)
 
+    @property
+    def area(self) -> float:
+        """px² that are open, before the distortion."""
+        if self.hole:
+            return math.pi * self.radius**2 * (1 - self.hole**2)
+        # A soft rim opens more than a sharp one; at a hole the two cancel.
+        return math.pi * (self.radius**2 + (math.pi * self.edge) ** 2 / 12)
+
     def open_share(self, rho: Singles) -> Singles:
         """Transmission at distances in aperture radii."""
         slope = np.float32(self.radius / max(self.edge, 1e-3))
@@ -111,8 +119,7 @@ def _disk_patches(curves: Singles, fraction: Floats, aperture: Aperture) -> Sing
     k_row = inverse[0, 0] * down + inverse[0, 1] * across
     k_col = inverse[1, 0] * down + inverse[1, 1] * across
     opening = aperture.open_share(np.sqrt(k_row * k_row + k_col * k_col))
-    area = math.pi * aperture.radius**2 * (1 - aperture.hole**2)
-    return _bilinear(curves, k_row, k_col) * opening / np.float32(area)
+    return _bilinear(curves, k_row, k_col) * opening / np.float32(aperture.area)
 
 
 def _bilinear(curves: Singles, k_row: Singles, k_col: Singles) -> Singles:

@@ -30,6 +30,7 @@ from diskern.train.checkpoint import (
 )
 from diskern.train.disks import DiskSet
 from diskern.train.disks_batch import DiskBatch, to_batch
+from diskern.train.disks_fourier import fourier_loss
 from diskern.train.losses import DiskLoss, disk_loss
 from diskern.train.train_recipe import TrainRecipe
 
@@ -177,6 +178,8 @@ class _Training:
         return range(first, first + own)
 
     def _loss(self, net: nn.Module, batch: DiskBatch) -> DiskLoss:
+        if self.recipe.net.architecture == "fourier":
+            return fourier_loss(net(batch.images, batch.probes), batch)
         maps: DiskMaps = net(batch.images, batch.probes, batch.radius, batch.edge, batch.fill)
         weights = (self.recipe.offset_weight, self.recipe.w_weight, self.recipe.q_weight)
         return disk_loss(maps, batch.disks, batch.radius, weights)

@@ -19,6 +19,10 @@ REGRESSED = 0.2
 """Disks at least this visible are to be measured."""
 
 
+LEAST_LOG_W = -3.0
+"""ln W that stands for all smaller ones: reflections lit by multiple scattering alone."""
+
+
 @dataclass(frozen=True)
 class DiskLoss:
     """Parts of the loss; ``total`` is what is minimised."""
@@ -113,7 +117,8 @@ def measurement_losses(
     miss = offset - read["offset"]
     # Row and column share one σ.
     place = gaussian_nll(miss.square().sum(-1) / 2, read["log_sigma_offset"])
-    w = gaussian_nll((disks[..., 2:3] - read["log_w"]).square(), read["log_sigma_w"])
+    true_w = disks[..., 2:3].clamp(min=LEAST_LOG_W)
+    w = gaussian_nll((true_w - read["log_w"]).square(), read["log_sigma_w"])
     true_q = torch.asinh(disks[..., 3:4] / Q_SOFT)
     q = gaussian_nll((true_q - read["soft_q"]).square(), read["log_sigma_q"])
     count = known.sum().clamp(min=1)

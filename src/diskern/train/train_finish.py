@@ -26,8 +26,8 @@ PROTOCOL = (
     "metrics from the test side, whose structure types are in neither. A disk is found by a "
     "candidate within half a radius; recall is of disks of visibility 0.5 and above, a candidate "
     "without a disk of visibility 0.05 or above is false. Errors are medians over disks that "
-    "were found: of place in px, of |ln V_g|, of q_z in 1/A; 'sure' means sigma below a quarter of V_g, "
-    "'sharp' sigma of q_z below 0.002 1/A. z are the 68 % quantiles of |error|/sigma."
+    "were found: of place in px, of |ln V_g|, of q_z in 1/A; 'sure' means sigma below a quarter "
+    "of V_g, 'sharp' sigma of q_z below 0.002 1/A. z are the 68 % quantiles of |error|/sigma."
 )
 
 
