@@ -144,8 +144,13 @@ def plane_at(plane: Floats, place: Floats) -> Floats:
 
 def _brightest(points: Points) -> Ints:
     """Index of the brightest disk of each pattern that has one."""
-    order = np.lexsort((-points.intensity, points.pattern))
-    return np.asarray(order[np.unique(points.pattern[order], return_index=True)[1]])
+    full = points.counts > 0
+    top = np.maximum.reduceat(points.intensity, points.offsets[:-1][full])
+    found = np.flatnonzero(points.intensity == top.repeat(points.counts[full]))
+    pattern = points.pattern[found]
+    first = np.ones(len(found), dtype=bool)
+    first[1:] = pattern[1:] != pattern[:-1]
+    return np.asarray(found[first])
 
 
 def _robust_plane(place: Floats, position: Floats) -> Floats:
