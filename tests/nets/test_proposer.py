@@ -11,7 +11,14 @@ from diskern.bragg.disk_proposer import LearnedProposer
 from diskern.errors import DiskernError
 from diskern.nets.disk_unet import STRIDE, DiskMaps, DiskUNet
 from diskern.nets.disk_units import unit_of, volts_of
-from diskern.nets.proposer import ProbeShape, Proposer, binned, binned_probe, heat_peaks
+from diskern.nets.proposer import (
+    ProbeShape,
+    Proposer,
+    binned,
+    binned_probe,
+    estimated_gain,
+    heat_peaks,
+)
 from diskern.nets.registry import Card, Model
 
 
@@ -129,3 +136,20 @@ def test_hostile_patterns_pass_through_the_network(value: float) -> None:
     found = LearnedProposer(Proposer(model(DiskUNet(8)), threshold=0.01))(patterns, probe)
     assert np.isfinite(found.row).all()
     assert len(LearnedProposer(Proposer(model(DiskUNet(8))))(patterns[:0], probe)) == 0
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.0, 1.0), (40.0, 40.0), (1e-3, 1e-3), (1.7, 1.0)])
+def test_gain_comes_from_the_noise(gain: float, expected: float) -> None:
+    rng = np.random.default_rng(3)
+    rows, cols = np.mgrid[:128, :128] - 64
+    mean = 2 + 60 * np.exp(-np.hypot(rows, cols) / 25)
+    mean += Probe.synthetic((128, 128), 5.0).image * 3e4
+    patterns = (gain * rng.poisson(mean, (4, 128, 128))).astype(np.float32)
+    assert estimated_gain(patterns) == pytest.approx(expected, rel=0.4)
+    assert estimated_gain(np.zeros((1, 64, 64), dtype=np.float32)) == 1
+    assert estimated_gain(np.zeros((0, 64, 64), dtype=np.float32)) == 1
+
+
+def test_patterns_without_noise_are_those_of_a_great_dose() -> None:
+    image = Probe.synthetic((96, 96), 5.0).image[None].astype(np.float32)
+    assert image.sum() / estimated_gain(image) <= 1.01e8

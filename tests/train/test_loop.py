@@ -36,6 +36,12 @@ def test_a_resumed_training_takes_the_same_steps(tmp_path: Path) -> None:
     assert not torch.equal(start, weights(rest.net))
 
 
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    alone = train(smoke(), tmp_path / "alone", stop_after=2)
+    helped = train(smoke().model_copy(update={"workers": 1}), tmp_path / "helped", stop_after=2)
+    assert torch.equal(weights(alone.net), weights(helped.net))
+
+
 def test_a_folder_holds_one_training(tmp_path: Path) -> None:
     train(smoke(), tmp_path, stop_after=3)
     with pytest.raises(DiskernError, match="holds a training already"):

@@ -20,6 +20,7 @@ from diskern.errors import DiskernError
 from diskern.nets.disk_unet import DEEPEST, Q_SOFT, STRIDE, DiskMaps, DiskUNet
 from diskern.nets.disk_units import unit_of, volts_of
 from diskern.nets.registry import Model, load
+from diskern.patterns.levels import estimate_noise
 from diskern.physics import check_energy
 
 Floats = NDArray[np.float64]
@@ -28,6 +29,10 @@ BINNED_RADIUS = 4.0
 """Disks of twice this many px are binned to this many at least."""
 SMALLEST = 1.5
 """px: disks below this radius are spots."""
+ONE_ELECTRON = (0.1, 2.5)
+"""Gains that noise gives for patterns counted in electrons."""
+MOST_ELECTRONS = 1e8
+"""Electrons that a pattern may hold."""
 WIDEST = 6.0
 """Standard deviations in ln W and soft Q beyond which nothing is known anyway."""
 MOST = 1000
@@ -115,6 +120,7 @@ class Proposer:
     model : weights, see `diskern.nets.registry.load`.
     energy, pixel_size : eV and 1/Å per px; without them V_g and q_z stay NaN.
     threshold : least probability; by default the one that was best on the validation side.
+    gain : grey levels per electron; by default 1 unless the noise clearly says otherwise.
     batch : pixels (millions) worked through at a time.
 
     Raises
@@ -130,6 +136,7 @@ class Proposer:
         energy: float | None = None,
         pixel_size: float | None = None,
         threshold: float | None = None,
+        gain: float | None = None,
         batch: float = 0.5,
     ) -> None:
         if not isinstance(model.net, DiskUNet):
@@ -142,7 +149,9 @@ class Proposer:
         self.energy = None if energy is None else check_energy(energy)
         self._constants = model.card.calibration
         self.threshold = threshold or self._constants.get("threshold", 0.3)
-        self.batch = batch
+        if gain is not None and not (math.isfinite(gain) and gain > 0):
+            raise DiskernError(f"gain={gain} must be a positive number of grey levels per electron")
+        self.gain, self.batch = gain, batch
 
     @classmethod
     def load(
@@ -156,7 +165,7 @@ class Proposer:
         return cls(load(name), energy=energy, pixel_size=pixel_size)
 
     def __call__(self, patterns: ArrayLike, probe: ArrayLike) -> Proposals:
-        """Disks of (B, H, W) patterns in electrons, for a probe's (H, W) image.
+        """Disks of (B, H, W) patterns, for a probe's (H, W) image.
 
         Raises
         ------
@@ -169,6 +178,8 @@ class Proposer:
             raise DiskernError(
                 f"patterns {block.shape} and probe {image.shape} do not fit: (B, H, W) and (H, W)"
             )
+        block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+        block = block / np.float32(self.gain or estimated_gain(block))
         shape = ProbeShape.of(image)
         binning = max(1, math.floor(shape.radius / BINNED_RADIUS))
         step = max(1, int(self.batch * 1e6 * binning**2 / image.size))
@@ -186,8 +197,7 @@ class Proposer:
         shape: ProbeShape,
         binning: int,
     ) -> Proposals:
-        clean = torch.from_numpy(np.nan_to_num(patterns, nan=0.0, posinf=0.0, neginf=0.0))
-        small = binned(clean, binning)
+        small = binned(torch.from_numpy(patterns), binning)
         count = len(small)
         template = binned_probe(torch.from_numpy(probe), binning, (small.shape[1], small.shape[2]))
         known = torch.tensor([shape.radius / binning, shape.edge / binning, shape.fill])
@@ -238,6 +248,23 @@ class Proposer:
             return math.nan, math.nan
         unit = unit_of(self.energy, shape.radius * self.pixel_size)
         return float(volts_of(1.0, self.energy, unit)), unit
+
+
+def estimated_gain(patterns: NDArray[np.float32]) -> float:
+    """Grey levels per electron of (B, H, W) patterns; 1 where their noise does not rule it out.
+
+    Scintillators smooth their own noise, so that values a few times below 1 are no evidence
+    against electrons.  Patterns without noise are taken as `MOST_ELECTRONS`.
+    """
+    if not patterns.size or min(patterns.shape[1:]) < 16:
+        return 1.0
+    chosen = patterns[:: max(1, len(patterns) // 8)]
+    everywhere = np.ones(patterns.shape[1:], dtype=bool)
+    gain = float(np.median([estimate_noise(p, everywhere).gain for p in chosen]))
+    if ONE_ELECTRON[0] <= gain <= ONE_ELECTRON[1]:
+        return 1.0
+    total = float(np.maximum(chosen, 0).sum((1, 2)).max())
+    return max(gain, total / MOST_ELECTRONS) or 1.0
 
 
 def binned(patterns: torch.Tensor, binning: int) -> torch.Tensor:

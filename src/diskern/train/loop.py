@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from diskern.errors import DiskernError
 from diskern.nets.disk_unet import DiskMaps
@@ -32,6 +33,7 @@ from diskern.train.disks import DiskSet
 from diskern.train.disks_batch import DiskBatch, to_batch
 from diskern.train.disks_fourier import fourier_loss
 from diskern.train.losses import DiskLoss, disk_loss
+from diskern.train.samples import Block
 from diskern.train.train_recipe import TrainRecipe
 
 Tell = Callable[[str], None]
@@ -96,6 +98,23 @@ def train(
         return _Training(recipe, folder, ranks).run(resume, say, stop_after)
 
 
+class _Steps(Dataset[list[Block]]):
+    """The blocks of each step that are this process's."""
+
+    def __init__(self, source: DiskSet, recipe: TrainRecipe, ranks: Ranks) -> None:
+        self.source, self.rank = source, ranks.rank
+        self.whole = recipe.optimiser.batch // recipe.data.per_block
+        self.own = self.whole // ranks.size
+
+    def __getitem__(self, step: int) -> list[Block]:
+        first = step * self.whole + self.rank * self.own
+        return [self.source.block(n) for n in range(first, first + self.own)]
+
+
+def _as_it_is(blocks: list[Block]) -> list[Block]:
+    return blocks
+
+
 class _Training:
     """State of one training; see `train`."""
 
@@ -125,9 +144,17 @@ class _Training:
         options = self.recipe.optimiser
         last = options.steps if stop_after is None else min(options.steps, stop_after)
         begun, first = time.monotonic(), self.step
+        steps = _Steps(self.set, self.recipe, self.ranks)
+        loader: DataLoader[list[Block]] = DataLoader(
+            steps,
+            batch_size=None,
+            sampler=range(self.step, last),
+            num_workers=self.recipe.workers,
+            collate_fn=_as_it_is,
+        )
         try:
-            while self.step < last:
-                loss = self._one_step()
+            for blocks in loader:
+                loss = self._one_step(blocks)
                 if self.step % 20 == 0:
                     rate = (self.step - first) * options.batch / (time.monotonic() - begun)
                     say(self._words(loss, rate))
@@ -150,12 +177,12 @@ class _Training:
             )
             self.step, self.history = progress.step, progress.history
 
-    def _one_step(self) -> DiskLoss:
+    def _one_step(self, blocks: list[Block]) -> DiskLoss:
         options = self.recipe.optimiser
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.step, options.steps, options.warm_up, options.rate)
         self.net.train()
-        batch = to_batch([self.set.block(n) for n in self._blocks()], self.recipe.device)
+        batch = to_batch(blocks, self.recipe.device)
         loss = self._loss(self.net, batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -169,13 +196,6 @@ class _Training:
             for old, new in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 old.lerp_(new, 1 - keep)
         return loss
-
-    def _blocks(self) -> range:
-        """Numbers of the blocks of this step that are this process's."""
-        whole = self.recipe.optimiser.batch // self.recipe.data.per_block
-        own = whole // self.ranks.size
-        first = self.step * whole + self.ranks.rank * own
-        return range(first, first + own)
 
     def _loss(self, net: nn.Module, batch: DiskBatch) -> DiskLoss:
         if self.recipe.net.architecture == "fourier":

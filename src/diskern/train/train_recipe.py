@@ -58,6 +58,8 @@ class TrainRecipe(Table):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of a process; 0 leaves it to torch."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes beside each training process that make its patterns."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
     offset_weight: Share = 0.5
     w_weight: Share = 0.4
