@@ -28,20 +28,23 @@ _NAMES = {"e_xx": "$e_{xx}$", "e_yy": "$e_{yy}$", "e_xy": "$e_{xy}$", "rotation"
 _WIDTH = 10.0  # inches of a row of four panels
 _GAP, _BAR, _FOOT = 0.14, 0.50, 0.26  # inches between panels, for a colour bar, for a scale bar
 _HEAD, _EDGE = 0.30, 0.16
+_WHEEL = 1.7  # inches of the legend of directions, at least
 
 
 class _Sheet:
     """A grid of equal panels with room for titles, scale bars and colour bars, in inches."""
 
-    def __init__(self, shape: tuple[int, ...], rows: int, columns: int, width: float) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], rows: int, columns: int, width: float, least: float = 0.0
+    ) -> None:
         panel = (width - 2 * _EDGE - (columns - 1) * _GAP) / columns
         self.width = width
-        self.panel = panel
-        self.high = float(np.clip(panel * shape[0] / shape[1], 0.35, 2.2 * panel))
+        self.column = self.panel = panel
+        self.high = float(np.clip(panel * shape[0] / shape[1], 0.06, 2.2 * panel))
         if self.high < panel * shape[0] / shape[1]:
             self.panel = self.high * shape[1] / shape[0]
         self.step = panel + _GAP
-        self.line = _HEAD + self.high + _FOOT + _BAR
+        self.line = max(_HEAD + self.high + _FOOT + _BAR, least)
         self.height = rows * self.line + 0.05
         self.figure = look.new_figure(width, self.height)
 
@@ -57,12 +60,21 @@ class _Sheet:
         )
         return self.figure.add_axes(box)
 
+    def legend(self, column: int, high: float) -> Axes:
+        """A place for a legend in the first row, from the panels' top down."""
+        left = _EDGE + column * self.step
+        high = max(high, min(self.high, self.column))
+        bottom = self.height - _HEAD - high
+        box = (left / self.width, bottom / self.height, self.column / self.width,
+               high / self.height)  # fmt: skip
+        return self.figure.add_axes(box)
+
     def bar(
         self, image: object, row: int, first: int, last: int, label: str, *, whole: bool = False
     ) -> None:
         """A colour bar under the panels ``first`` to ``last`` of a row."""
         left = _EDGE + first * self.step
-        span = (last - first) * self.step + self.panel
+        span = (last - first) * self.step + self.column
         inset = min(0.15 * span, 0.8)
         bottom = self.height - row * self.line - _HEAD - self.high - _FOOT - 0.14
         box = (
@@ -124,7 +136,7 @@ def _uncertainties(sheet: _Sheet, strain: StrainMap, lattice: int) -> None:
 def tilt_figure(tilt: TiltMap, width: float = _WIDTH) -> Figure:
     """Direction and size of the tilt in colours with their wheel, its size, its uncertainty."""
     shape = tilt.tilt.shape[:2]
-    sheet = _Sheet(shape, 1, 4, width)
+    sheet = _Sheet(shape, 1, 4, width, least=_HEAD + _WHEEL)
     known = np.isfinite(tilt.magnitude)
     limit = look.round_up(float(np.percentile(tilt.magnitude[known], 98))) if known.any() else 1.0
     axes = sheet.axes(0, 0)
@@ -150,7 +162,7 @@ def _wheel(sheet: _Sheet, limit: float) -> None:
     x, y = np.meshgrid(axis, axis)
     rgb = look.vector_colours(np.stack([x, y], axis=-1) * limit, limit)
     inside = np.clip((1 - np.hypot(x, y)) * size / 2, 0, 1)
-    axes = sheet.axes(0, 1)
+    axes = sheet.legend(1, _WHEEL)
     axes.imshow(np.concatenate([np.clip(rgb, 0, 1), inside[..., None]], axis=-1),
                 extent=(-1, 1, 1, -1), interpolation="bilinear")  # fmt: skip
     axes.set(xlim=(-1.75, 1.75), ylim=(1.75, -1.75), aspect="equal")

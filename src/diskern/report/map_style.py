@@ -142,7 +142,7 @@ def draw_scan_bar(axes: Axes, shape: tuple[int, ...], step: float | None) -> Non
     bar = scan_bar(shape[1], step)
     end = bar.pixels / shape[1]
     below = axes.transAxes
-    height = -_below(axes, 6)
+    height = -_below(axes, 8)
     axes.plot([0, end], [height] * 2, color=INK, lw=2.2, transform=below, clip_on=False,
               solid_capstyle="butt")  # fmt: skip
     axes.text(end + 0.02, height, bar.label, transform=below, fontsize=8, color=INK, va="center")
@@ -217,7 +217,7 @@ def vector_colours(vector: Floats, limit: float) -> Floats:
     x, y = vector[..., 0], vector[..., 1]
     size = np.asarray(np.clip(np.hypot(x, y) / limit, 0, 1), dtype=np.float64)
     hue = np.asarray(np.degrees(np.arctan2(y, x)) + 30, dtype=np.float64)
-    return lch_to_rgb(97 - 37 * size, 62 * size, hue)
+    return lch_to_rgb(97 - 35 * size, 54 * size, hue)
 
 
 def grain_colours(count: int) -> Floats:
