@@ -29,11 +29,11 @@ class DiskOptions:
 
 
 def find_disks(patterns, probe, *, mask=None, options=None, proposer=None) -> Disks:
-    """Maxima of the cross-correlation above 2 % of the largest, by a parabola."""
+    """Maxima of the cross-correlation above 0.3 % of the largest, by a parabola."""
     kernel = np.fft.rfft2(np.fft.ifftshift(probe.image)).conj()
     maps = np.fft.irfft2(np.fft.rfft2(patterns) * kernel, patterns.shape[1:])
     size = (1, *(2 * round(probe.radius) + 1,) * 2)
-    floor = 0.02 * maps.max(axis=(1, 2), keepdims=True)
+    floor = 0.003 * maps.max(axis=(1, 2), keepdims=True)
     inside = np.zeros(maps.shape, bool)
     edge = round(probe.radius) + 2
     inside[:, edge:-edge, edge:-edge] = True

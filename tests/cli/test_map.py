@@ -116,7 +116,14 @@ def test_a_second_map_takes_the_vectors_that_are_there(
         raise AssertionError("searched again")
 
     monkeypatch.setattr(stand_in_search, "find_disks", never)
-    assert run(words("map", folder, mapped, "--axes", "45")) == 0
+    assert run(words("map", folder, mapped, "--axes", "45", "--pixel-size", "0.03")) == 0
+    known = BraggVectors.from_emd(mapped / "vectors.h5").calibration
+    assert known.pixel_size == pytest.approx(0.03)
+    assert known.origin.shape == (12, 14, 2)
+    assert run(words("map", folder, mapped)) == 0
+    assert BraggVectors.from_emd(mapped / "vectors.h5").calibration.pixel_size == pytest.approx(
+        0.02
+    )
 
 
 @pytest.mark.parametrize("ending", ["h5", "csv"])
@@ -132,6 +139,8 @@ def test_bragg_writes_what_the_ending_names(
         assert len(BraggVectors.from_emd(out)) == facts["disks"]
         assert run(words("bragg", folder, out)) == 0
         assert "Already there" in capsys.readouterr().out
+        assert run(words("bragg", folder, out, "--pixel-size", "0.05")) == 0
+        assert BraggVectors.from_emd(out).calibration.pixel_size == pytest.approx(0.05)
 
 
 def test_an_interrupted_search_goes_on(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:

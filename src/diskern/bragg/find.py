@@ -155,15 +155,19 @@ class Search:
         which = [
             t.positions(width)[p["pattern"]] for t, p in zip(self.work.tiles, parts, strict=True)
         ]
-        scan = self.scan
         return BraggVectors.from_columns(
-            scan.shape[:2],
-            scan.shape[2:],
+            self.scan.shape[:2],
+            self.scan.shape[2:],
             np.concatenate(which),
             {name: np.concatenate([p[name] for p in parts]) for name in COLUMNS},
-            VectorCalibration(scan.pixel_size, scan.energy, scan.scan_step),
+            self.calibration,
             self.provenance,
         )
+
+    @property
+    def calibration(self) -> VectorCalibration:
+        """What the scan itself says of its scale."""
+        return VectorCalibration(self.scan.pixel_size, self.scan.energy, self.scan.scan_step)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +46,16 @@ class Request:
     resume: bool = True
 
 
-def search(request: Request, blocks: Path, known: Path | None) -> tuple[BraggVectors, bool]:
+def search(
+    request: Request, blocks: Path, known: Path | None, tell: Callable[[str], None] | None = None
+) -> tuple[BraggVectors, bool]:
     """Find the vectors; what an earlier run finished is taken over.
 
     Parameters
     ----------
     blocks : folder for finished blocks; removed by `forget` once the vectors are written.
     known : EMD file that an earlier run may have written.
+    tell : takes words on how far it is, where a spinner turns already; else a bar is shown.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def search(request: Request, blocks: Path, known: Path | None) -> tuple[BraggVec
     """
     from diskern.bragg.find import prepare_search
 
-    with progress("looking at the scan"):
+    with nullcontext() if tell else progress("looking at the scan"):
         scan = open_scan(request)
         found = prepare_search(
             scan,
@@ -71,18 +74,22 @@ def search(request: Request, blocks: Path, known: Path | None) -> tuple[BraggVec
     if not request.resume:
         found.forget(blocks)
     elif known is not None and (earlier := _earlier(known, found)) is not None:
-        return earlier, True
-    vectors = _run(found, request, blocks)
+        # The file may carry what an earlier map found; the scale begins with the scan's own.
+        return replace(earlier, calibration=found.calibration), True
+    vectors = _run(found, request, blocks, tell)
     command = shlex.join(["diskern", *sys.argv[1:]])
     return replace(vectors, provenance={**vectors.provenance, "command": command}), False
 
 
-def _run(found: Search, request: Request, blocks: Path) -> BraggVectors:
+def _run(
+    found: Search, request: Request, blocks: Path, tell: Callable[[str], None] | None
+) -> BraggVectors:
     from diskern.compute.executors import open_workers
 
+    shown = bar() if tell is None else nullcontext(lambda progress: tell(pace(progress)))
     try:
-        with open_workers(request.jobs, request.scheduler) as workers, bar() as tell:
-            return found.run(executor=workers, directory=blocks, progress=tell)
+        with open_workers(request.jobs, request.scheduler) as workers, shown as report:
+            return found.run(executor=workers, directory=blocks, progress=report)
     except KeyboardInterrupt:
         typer.echo(
             f"diskern: finished blocks are kept in {blocks}; the same command goes on from there",

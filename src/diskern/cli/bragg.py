@@ -48,6 +48,7 @@ def bragg(
     blocks = output.with_name(f"{output.name}.blocks")
     known = output if output.suffix.lower() in _EMD else None
     vectors, there = search(request, blocks, known)
+    there = there and pixel_size is voltage is step is None
     if not there:
         save(vectors, output)
         forget(vectors, blocks)
