@@ -47,6 +47,41 @@ def test_two_overlapping_grains_are_told_apart(direct):
         assert np.all(size < 0.002)
 
 
+@pytest.mark.parametrize("twist", [3.0, 30.0])
+def test_twisted_bilayers_show_both_lattices_everywhere(twist):
+    shape = (10, 10)
+    everywhere = np.ones(shape, dtype=bool)
+    lower = scan(shape, HEXAGONAL, missing=0.2, seed=1)
+    upper = scan(shape, rotated(HEXAGONAL, twist), missing=0.2, seed=2)
+    lattices = index_vectors(combine([(lower, everywhere), (upper, everywhere)]))
+    assert (lattices.label >= 0).all(axis=0).mean() > 0.97
+    assert lattices.grains == 2
+    assert len(lattices.bases) == 2
+    both = (lattices.label >= 0).all(axis=0)
+    angle = np.degrees(np.arctan2(lattices.basis[..., 0, 0], lattices.basis[..., 0, 1]))
+    apart = (angle[1] - angle[0])[both]
+    off = np.abs(np.abs(apart) - twist)
+    assert np.median(np.minimum(off % 60, 60 - off % 60)) < 0.05
+
+
+def test_bent_crystals_are_one_grain_in_one_setting():
+    turn = np.radians(12) * np.linspace(0, 1, SHAPE[1])
+    truth = scan(SHAPE, deformation=deformations(SHAPE, rotation=turn), missing=0.3, spurious=0.1)
+    lattices = index_vectors(truth.points)
+    assert lattices.grains == 1
+    assert np.abs(np.diff(lattices.basis[0], axis=1)).max() < 1.0
+
+
+def test_superlattice_reflections_in_one_half_index_the_whole():
+    truth = scan(SHAPE, missing=0.2)
+    even = (truth.indices % 2 == 0).all(axis=1)
+    right = (X >= 12).reshape(-1)[truth.points.pattern]
+    lattices = index_vectors(truth.points.select(even | right))
+    assert len(lattices.bases) == 1
+    assert lattices.indexed.mean() > 0.98
+    assert np.linalg.norm(lattices.bases[0], axis=1) == pytest.approx(30, abs=0.1)
+
+
 def test_polycrystal_with_many_orientations():
     rng = np.random.default_rng(3)
     seeds = rng.uniform(0, SHAPE[0], (9, 2))

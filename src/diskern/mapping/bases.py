@@ -33,6 +33,7 @@ _FEWEST = 5  # disks a pattern needs to be searched on its own
 _UNEXPLAINED = 0.35  # share of a pattern's disks (at least 4) that calls for another lattice
 _SAME = 2.5  # deformations nearer than this many times the expected one: the same lattice
 _SUPPORT = 20.0  # ln odds beyond `CONVINCING`, over all its patterns, of a lattice of the scan
+_TWIN = 0.4  # two lattices of one pattern that differ by less are one found twice
 _NEEDED = 5.0  # ln evidence that the sample must lose for a lattice to be kept
 _PHASES = 12  # cells along a lattice vector in which phases are counted
 _SPREAD = 0.08  # of a lattice vector: scatter of phases under strain
@@ -158,13 +159,19 @@ def _searched(points: Points, origins: Origins, noise: Noise) -> Floats:
             break
         closed[batch] = True
         tried += len(batch)
-        found = [basis for p in batch for basis in _in_pattern(points, origins, int(p), claimed)]
-        for basis in _merge(bases, found, noise.deformation):
-            bases.append(basis)
+        found = [_in_pattern(points, origins, int(p), claimed) for p in batch]
+        for basis in [fresh for one in found for fresh in _fresh(bases, one, noise)]:
             fits = fit_basis(points, origins, basis, noise)
             held = fits.member * (fits.evidence > CONVINCING)[points.pattern]
             claimed = np.maximum(claimed, held)
     return np.array(bases).reshape(-1, 2, 2)
+
+
+def _fresh(bases: list[Floats], found: list[Floats], noise: Noise) -> list[Floats]:
+    """New lattices of one pattern, added to those known."""
+    fresh = _merge(bases, found, noise.deformation)
+    bases.extend(fresh)
+    return fresh
 
 
 def _simplest(points: Points, open_to: Bools) -> Ints:
@@ -201,14 +208,24 @@ def _in_pattern(points: Points, origins: Origins, p: int, claimed: Floats) -> li
 
 
 def _merge(known: list[Floats], found: list[Floats], deformation: float) -> list[Floats]:
-    """What is found and not known, each once."""
+    """What one pattern shows and is not known.
+
+    Each known lattice stands for one of the pattern's lattices only: two of them that differ
+    little (a small twist) are two.
+    """
     fresh: list[Floats] = []
+    taken: set[int] = set()
     for basis in found:
         others = [*known, *fresh]
-        if others:
-            _, size = same_lattice(basis, np.array(others))
-            if (size < _SAME * deformation).any():
-                continue
+        size = same_lattice(basis, np.array(others))[1] if others else np.zeros(0)
+        near = [k for k in np.argsort(size).tolist() if size[k] < _SAME * deformation]
+        if any(k in taken and size[k] < _TWIN * deformation for k in near):
+            continue
+        free = [k for k in near if k not in taken]
+        if free:
+            taken.add(free[0])
+            continue
+        taken.add(len(others))
         fresh.append(reduced(basis))
     return fresh
 

@@ -106,7 +106,7 @@ def index_vectors(
 
 def _calibrated(points: Points, origins: Origins, bases: Floats, noise: Noise) -> Noise:
     """The scatter found in a sample, fitted twice: the second time with the first's scatter."""
-    chosen = sample(points.counts >= 5, 512)
+    chosen = sample(points.counts >= 4, 512)
     if not len(chosen) or not len(bases):
         return noise
     here, at = points.take(chosen), _taken(origins, chosen)

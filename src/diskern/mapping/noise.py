@@ -25,7 +25,7 @@ def estimate_noise(points: Points, fits: LatticeFits, noise: Noise) -> Noise:
     The median of the squared residuals, each over its expected variance (leverage taken out),
     must be that of χ² with one degree of freedom; pulled disks and clutter hardly move it.
     """
-    members = (fits.member > 0.5) & (fits.count[points.pattern] >= 5)
+    members = (fits.member > 0.5) & (fits.count[points.pattern] > 3.5)
     if 2 * members.sum() < _FEWEST:
         return noise
     own = points.covariance[members, :2]

@@ -99,12 +99,15 @@ class Slots:
             self.residual[disks] = np.nan
 
     def as_map(self, points: Points, bases: Floats, noise: Noise) -> LatticeMap:
-        """The finished map; grains are not told apart yet."""
+        """The finished map, bases that no pattern has left out; grains are not told apart yet."""
+        used = np.unique(self.label[self.label >= 0])
+        number = np.full(len(bases) + 1, -1)
+        number[used] = np.arange(len(used))
         shape = (len(self.label), *points.scan_shape)
         return LatticeMap(
             points,
-            bases,
-            self.label.reshape(shape),
+            bases[used],
+            number[self.label].reshape(shape),
             np.full(shape, -1),
             self.parameters[:, :, 0].reshape(*shape, 2),
             self.parameters[:, :, 1:].reshape(*shape, 2, 2),
