@@ -25,7 +25,7 @@ def probe_of(image) -> Probe:
 
 @dataclass(frozen=True)
 class DiskOptions:
-    power: float = 1.0
+    gain: float | None = 1.0
 
 
 def find_disks(patterns, probe, *, mask=None, options=None, proposer=None) -> Disks:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,14 +198,19 @@ def prepare_search(
     proposer: Proposer | None = None,
 ) -> Search:
     """Look at a sample of the patterns for what was not given; arguments as above."""
+    from diskern.bragg.disk_gain import estimate_gain
+    from diskern.bragg.disk_search import DiskOptions
+
     whole = _as_scan(scan)
     shape = whole.shape[2:]
+    chosen = options or DiskOptions()
     sample = None
-    if probe is None or mask is None:
+    if probe is None or mask is None or chosen.gain is None:
         sample = sample_patterns(whole)
-    usable = (
-        find_mask(sample) if mask is None and sample is not None else _checked_mask(mask, shape)
-    )
+    usable = find_mask(sample) if mask is None and sample is not None else _checked(mask, shape)
+    if chosen.gain is None and sample is not None:
+        # One gain for all blocks: the same disk must not count more in one than in another.
+        chosen = replace(chosen, gain=estimate_gain(sample, usable))
     if probe is None and sample is not None:
         shown = np.where(usable, sample, np.float32(np.median(sample[:, usable])))
         known = Probe.estimate(shown)
@@ -216,7 +221,7 @@ def prepare_search(
             f"the probe is {known.image.shape[0]}×{known.image.shape[1]} px, the patterns are "
             f"{shape[0]}×{shape[1]}; give a probe recorded with the same detector"
         )
-    task = DiskTask(known, usable, options, proposer)
+    task = DiskTask(known, usable, chosen, proposer)
     cut = tiles(whole.shape[:2], block_patterns(shape))
     return Search(whole, task, Run.of(whole.data, task, cut), probe is None)
 
@@ -251,7 +256,7 @@ def _as_probe(probe: Probe | Pattern | ArrayLike | None) -> Probe:
     return Probe.from_image(image)
 
 
-def _checked_mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bools:
+def _checked(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bools:
     array = np.asarray(mask)
     if array.shape != shape:
         raise DiskernError(f"the mask has shape {array.shape}; the patterns are {shape}")
