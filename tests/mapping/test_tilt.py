@@ -92,6 +92,12 @@ def test_intensities_give_a_labelled_rough_estimate():
         assert 0.6 < np.polyfit(other, one, 1)[0] < 1.5
 
 
+def test_thick_crystals_are_refused_a_tilt_from_intensities():
+    lattices = index_vectors(scan((3, 3)).points)
+    with pytest.raises(DiskernError, match="thickness=900"):
+        tilt_map(lattices, calibration=KNOWN, thickness=900.0)
+
+
 def test_friedel_pairs_are_opposite_and_counted_once():
     truth = scan((3, 3), missing=0.3, spurious=0.1)
     lattices = index_vectors(truth.points)

@@ -121,7 +121,8 @@ def tilt_map(
     Raises
     ------
     DiskernError
-        Where pixel size or energy are unknown, or neither q_z nor a thickness is there.
+        Where pixel size or energy are unknown, neither q_z nor a thickness is there, or the
+        crystal is too thick for intensities to tell.
     """
     if method != "auto" and method not in get_args(Method):
         raise DiskernError(f"method={method!r} is unknown; use auto, q_z or friedel")
@@ -273,6 +274,11 @@ def _from_friedel(
     weight = np.zeros(len(points))
     # Half way to the first zero the exponential still stands for the rocking curve.
     inside = np.pi * thickness * length * (g[pair] ** 2).sum(axis=1) / 2 < np.pi / 2
+    if len(pair) and not inside.any():
+        raise DiskernError(
+            f"thickness={thickness:g} Å puts every Friedel pair beyond its rocking curve's half "
+            "width: intensities say nothing on the tilt; find the vectors with the network for q_z"
+        )
     weight[pair] = inside / (_INTENSITY_SCATTER**2 + sigma[0] ** 2 + sigma[1] ** 2)
     value = np.zeros(len(points))
     value[pair] = ratio
