@@ -98,6 +98,7 @@ def test_odd_images_are_refused(image: np.ndarray) -> None:
 
 KINDS = {
     "twinsFault_crop.png": "spots",
+    "stackingFault_crop.png": "spots",
     "bismuth.dm4": "rings",
     "hotspots.tif": "spots",
     "test.mib": "spots",

@@ -14,7 +14,6 @@ from diskern.patterns.read import read
 from diskern.symmetry.phases import search_phases
 from diskern.symmetry.ring_phases import calibrate_from_rings
 
-
 ELEMENTS = ["Mo", "O", "C", "Cu", "Au", "Si", "Al", "Fe"]
 """Of the crystal, its support and grid, the calibrant and the column."""
 

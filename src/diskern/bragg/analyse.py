@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,37 +44,59 @@ def analyse(pattern: Pattern, *, ellipse: Ellipse | None = None) -> Analysis:
     flaws = find_flaws(image)
     notes += _flaw_notes(flaws)
     bar = find_scale_bar(np.nan_to_num(pattern.image))
-    centre = _centre(pattern, flaws)
-    rings = find_rings(image, flaws, centre, ellipse)
-    if rings is not None:
-        centre = _common_centre(centre, rings.centre)
-    notes += _centre_notes(centre)
-    background = radial_background(image, centre, flaws)
-    distortion = ellipse or (rings.ellipse if rings is not None else Ellipse())
-    behind = with_rings(background, image, centre, flaws, distortion)
-    spots = find_spots(image, flaws, centre, behind)
-    lattices = _lattices(spots, centre, pattern.shape, flaws, distortion)
-    halo = halo_radius(*radial_profile(image, centre, flaws, distortion, spots=False))
-    reason = refusal(spots, lattices, rings, halo, centre, pattern.shape)
-    kind = _kind(spots, lattices, rings, reason)
-    if rings is not None and kind == "spots":
-        # Spots at like distances make a crooked ring; its ellipse is no lens's.
-        distortion = ellipse or Ellipse()
+    beam = _centre(pattern, flaws)
+    rings = find_rings(image, flaws, beam, ellipse)
+    centre = beam if rings is None else _common_centre(beam, rings.centre)
+    found = _crystals(image, flaws, centre, rings, ellipse)
+    if rings is not None and found.kind == "spots":
+        # Spots at like distances make a crooked ring; neither its ellipse nor its centre counts.
+        found = _crystals(image, flaws, beam, None, ellipse)
+        centre = beam
         notes.append("Rings beside the spots: a polycrystal or amorphous film shares the area.")
     return Analysis(
         pattern=pattern,
         flaws=flaws,
-        background=background,
+        background=found.background,
         centre=centre,
-        spots=spots,
-        lattices=lattices,
+        spots=found.spots,
+        lattices=found.lattices,
         rings=rings,
-        kind=kind,
-        refusal=reason,
-        ellipse=distortion,
+        kind=found.kind,
+        refusal=found.refusal,
+        ellipse=found.ellipse,
         scale_bar=None if bar is None else bar.length_px,
-        notes=tuple(notes + _bar_notes(bar)),
+        notes=tuple(notes + _centre_notes(centre) + _bar_notes(bar)),
     )
+
+
+class _Crystals(NamedTuple):
+    """What an image shows about one centre."""
+
+    background: NDArray[np.float32]
+    spots: Spots
+    lattices: tuple[Lattice2D, ...]
+    ellipse: Ellipse
+    refusal: str | None
+    kind: Kind
+
+
+def _crystals(
+    image: NDArray[Any],
+    flaws: NDArray[np.uint16],
+    centre: Centre,
+    rings: Rings | None,
+    ellipse: Ellipse | None,
+) -> _Crystals:
+    background = radial_background(image, centre, flaws)
+    distortion = ellipse or (rings.ellipse if rings is not None else Ellipse())
+    behind = with_rings(background, image, centre, flaws, distortion)
+    spots = find_spots(image, flaws, centre, behind)
+    shape = (image.shape[0], image.shape[1])
+    lattices = _lattices(spots, centre, shape, flaws, distortion)
+    halo = halo_radius(*radial_profile(image, centre, flaws, distortion, spots=False))
+    reason = refusal(spots, lattices, rings, halo, centre, shape)
+    kind = _kind(spots, lattices, rings, reason)
+    return _Crystals(background, spots, lattices, distortion, reason, kind)
 
 
 def _in_range(pattern: Pattern, notes: list[str]) -> Pattern:
@@ -132,12 +155,26 @@ def _kind(
     best = max((lattice.evidence for lattice in lattices), default=0.0)
     if strong >= 8 and explained > 0.7 * strong and best > 20 and len(lattices) <= 2:
         return "spots"
-    if len(rings.radius) == 1 and strong >= 5:
-        # One ring among spots elsewhere is a film's; the spots of a polycrystal lie on its rings.
-        away = np.linalg.norm(spots.position[:strong] - rings.centre.as_array(), axis=1)
-        near = np.abs(away[:, None] - rings.radius) < 3 * rings.width + 0.03 * rings.radius
-        return "rings" if near.any(1).mean() > 0.5 else "spots"
-    return "rings"
+    return "rings" if _on_rings(spots.position[:strong], rings) else "spots"
+
+
+def _on_rings(spots: NDArray[np.float64], rings: Rings) -> bool:
+    """Whether spots keep to the rings, as those of a polycrystal do; True for too few to tell.
+
+    One ring among spots elsewhere is a film's, and a row of streaks or a halo with a shoulder may
+    pass for two.
+    """
+    if len(spots) < 5:
+        return True
+    away = np.linalg.norm(spots - rings.centre.as_array(), axis=1)
+    reach = 3 * rings.width + 0.03 * rings.radius
+    near = float((np.abs(away[:, None] - rings.radius) < reach).any(1).mean())
+    # Spots anywhere between the innermost and the outermost would meet the rings by their area.
+    radius = np.arange(away.min(), away.max() + 1)
+    covered = (np.abs(radius[:, None] - rings.radius) < reach).any(1)
+    chance = float(radius[covered].sum() / radius.sum())
+    scatter = np.sqrt(chance * (1 - chance) / len(spots))
+    return near > chance + scatter and (len(rings.radius) > 1 or near > 0.5)
 
 
 def _flaw_notes(flaws: NDArray[np.uint16]) -> list[str]:

@@ -188,7 +188,7 @@ def gauss_newton(
 
 def _prior(linear: torch.Tensor, matrix: torch.Tensor, tables: Tables) -> torch.Tensor:
     """(N, 3 + m) inverse prior variances of the linear terms; 0 where nothing is known."""
-    b, m = BACKGROUND, count(tables.order)
+    b = BACKGROUND
     level = linear[:, b].abs()
     # A level below its own noise says nothing of the contrast it may have.
     noise = matrix[:, b, b].clamp(min=1e-30).rsqrt()

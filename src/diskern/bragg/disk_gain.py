@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ def estimate_gain(patterns: NDArray[np.float32], mask: NDArray[np.bool_]) -> flo
     if rows < TILE or cols < TILE:
         return 1.0
 
-    def tiles(image: NDArray[np.float32]) -> NDArray[np.float64]:
+    def tiles(image: NDArray[Any]) -> NDArray[np.float64]:
         cut = image[:, :rows, :cols].astype(np.float64)
         return np.asarray(
             cut.reshape(len(cut), rows // TILE, TILE, cols // TILE, TILE).mean((2, 4))

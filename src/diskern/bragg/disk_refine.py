@@ -271,7 +271,7 @@ def _as_disks(
     chi2: torch.Tensor,
 ) -> Disks:
     """Columns of what was fitted."""
-    centre = position.numpy() + middle
+    centre = position.numpy().astype(np.float64) + middle
     grow = np.maximum(chi2.numpy(), 1)
     covariance = step.covariance.numpy() * grow[:, None, None]
     flux = step.flux.numpy()

@@ -159,10 +159,12 @@ def _check_scale(
 def _calibrate(rings: Path, calibrant: str) -> tuple[float, dict[str, Any]]:
     """Pixel size in 1/Å from the rings of a known phase, with its error and the ellipse."""
     from diskern.bragg.analyse import analyse
+    from diskern.patterns.pattern import Pattern
     from diskern.patterns.read import read
     from diskern.symmetry.ring_phases import calibrate_from_rings
 
-    analysis = analyse(read(rings))
+    recorded = read(rings)
+    analysis = analyse(recorded if isinstance(recorded, Pattern) else recorded.mean_pattern())
     if analysis.rings is None:
         raise DiskernError(
             f"{rings}: no rings were found; "

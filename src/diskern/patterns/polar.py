@@ -32,14 +32,16 @@ def polar_coordinates(
 def group_quantiles(
     values: NDArray[Any], groups: NDArray[np.int64], count: int, quantiles: tuple[float, ...]
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Quantiles of ``values`` (N,) within each of ``count`` groups.
+    """Quantiles of ``values`` (N,) within each of ``count`` groups, fewer than 65536.
 
     Returns
     -------
     quantile : (len(quantiles), count), NaN for empty groups.
     size : (count,) members of each group.
     """
-    order = np.lexsort((values, groups))
+    # By value, then stably by group: whole numbers of 16 bits are sorted by radix.
+    order = np.argsort(values)
+    order = order[np.argsort(groups[order].astype(np.uint16), kind="stable")]
     ranked = values[order].astype(np.float64)
     size = np.bincount(groups, minlength=count)
     start = np.concatenate([[0], np.cumsum(size)[:-1]])

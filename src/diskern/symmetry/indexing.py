@@ -87,10 +87,14 @@ def fit_pattern(
     table: KinematicTable, view: SpotView, limit: int = 5, *, deep: bool = False
 ) -> Fit:
     """As `index_pattern`, as arrays and without the indices; shallow unless ``deep``."""
-    proposals = starting_orientations(table, view, deep=deep)
-    if not len(proposals):
+    return refined(table, view, starting_orientations(table, view, deep=deep), limit)
+
+
+def refined(table: KinematicTable, view: SpotView, starts: Hypotheses, limit: int) -> Fit:
+    """The starts fitted, the most evident first, symmetry's copies left out."""
+    if not len(starts):
         return empty_fit()
-    fit = refine(table, view, proposals.matrix, proposals.scale)
+    fit = refine(table, view, starts.matrix, starts.scale)
     fit = fit.select(np.argsort(-fit.evidence))
     return fit.select(distinct(table, fit.matrix, limit))
 

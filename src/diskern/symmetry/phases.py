@@ -21,10 +21,18 @@ from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
 from diskern.patterns.geometry import Ellipse
 from diskern.symmetry.identification import PhaseMatch
-from diskern.symmetry.indexing import Indexing, describe, empty_fit, fit_pattern
+from diskern.symmetry.indexing import (
+    Indexing,
+    describe,
+    empty_fit,
+    fit_pattern,
+    refined,
+    starting_orientations,
+)
+from diskern.symmetry.indexing_hypotheses import Hypotheses
 from diskern.symmetry.indexing_view import SpotView, spot_view
 from diskern.symmetry.kinematic_table import KinematicTable, kinematic_table
-from diskern.symmetry.orientation_fit import FLAT_SCALE, Fit
+from diskern.symmetry.orientation_fit import FLAT_SCALE, Fit, log_likelihood
 from diskern.symmetry.phases_joint import Geometry, joint_fit
 from diskern.symmetry.phases_unknown import unknown_evidence
 from diskern.symmetry.zone_names import nearest_zone
@@ -34,7 +42,9 @@ Floats = NDArray[np.float64]
 TEMPERATURE, TEMPERATURE_UNSCALED = 2.0, 5.0
 """Divides the evidence before shares are taken: the model of a pattern is only a model, and without
 a scale more of it rests on intensities.  Both from ``benchmarks/phase_calibration.py``."""
-SEARCHED_DEEPLY = 12
+REFINED = 30
+"""Candidates whose proposals are refined: those whose best one covers the spots best."""
+SEARCHED_DEEPLY = 8
 """Candidates that get a second, thorough search."""
 KEPT = 12
 """Candidates whose further patterns are indexed, at least."""
@@ -202,7 +212,11 @@ def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list
     """All candidates on the fullest pattern, the better ones on all; most evident first."""
     lead = int(np.argmax([len(view) for view in views]))
     tables = [kinematic_table(c) for c in candidates]
-    first = [fit_pattern(table, views[lead], ORIENTATIONS) for table in tables]
+    starts = [starting_orientations(table, views[lead], deep=False) for table in tables]
+    promise = [_promise(*one, views[lead]) for one in zip(tables, starts, strict=True)]
+    first = [empty_fit()] * len(tables)
+    for c in np.argsort(-np.array(promise), kind="stable")[:REFINED]:
+        first[c] = refined(tables[c], views[lead], starts[c], ORIENTATIONS)
     score = np.array([fit.evidence[0] if len(fit) else -np.inf for fit in first])
     for c in np.argsort(-score, kind="stable")[:SEARCHED_DEEPLY]:
         first[c] = fit_pattern(tables[c], views[lead], ORIENTATIONS, deep=True)
@@ -222,6 +236,15 @@ def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list
         evidence, scale, chosen = combine(views, fits)
         out.append(_Candidate(candidates[c], tables[c], chosen, evidence, scale))
     return sorted(out, key=lambda c: -c.evidence)
+
+
+def _promise(table: KinematicTable, starts: Hypotheses, view: SpotView) -> float:
+    """Likelihood of the best start as it stands, places taken loosely."""
+    if not len(starts):
+        return -np.inf
+    best, scale = starts.matrix[:1], starts.scale[:1]
+    loose = 1.5 * max(view.distortion, 0.008)
+    return float(log_likelihood(table, view, best, scale, distortion=loose)[0][0])
 
 
 def combine(views: Sequence[SpotView], fits: Sequence[Fit]) -> tuple[float, float, tuple[Fit, ...]]:
