@@ -12,9 +12,9 @@ from small_disks import smoke
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
 from diskern.train.checkpoint import checkpoints_in
-from diskern.train.loop import build_net, rate_at, train
+from diskern.train.loop import build_net, train
+from diskern.train.schedules import OptimiserTable, StepwiseTable
 from diskern.train.train_finish import finish
-from diskern.train.train_recipe import OptimiserTable
 
 
 def weights(net: torch.nn.Module) -> torch.Tensor:
@@ -71,11 +71,21 @@ def test_finished_weights_carry_their_card(tmp_path: Path) -> None:
 
 def test_rate_warms_up_and_falls() -> None:
     options = OptimiserTable(steps=100, warm_up=10, rate=1.0)
-    rates = [rate_at(s, options.steps, options.warm_up, options.rate) for s in range(100)]
+    rates = [options.rate_at(s) for s in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(0.01, abs=0.002)
+
+
+def test_rate_falls_by_steps_as_published() -> None:
+    options = StepwiseTable(steps_per_epoch=10)
+    assert options.steps == 250
+    rates = [options.rate_at(10 * epoch) for epoch in range(25)]
+    assert rates[6] == 1e-3
+    assert rates[7] == pytest.approx(1e-4)
+    assert rates[13:15] == pytest.approx([1e-4, 1e-5])
+    assert rates[24] == pytest.approx(1e-6)
 
 
 def test_the_batch_must_fit_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,21 +48,19 @@ def train(
     """
     with progress("reading the recipe") as tell:
         from diskern.train.loop import train as run
-        from diskern.train.train_finish import finish
-        from diskern.train.train_recipe import load_train_recipe
+        from diskern.train.task import task_of
+        from diskern.train.train_recipe import TrainRecipe, load_train_recipe
 
         made = load_train_recipe(recipe)
         folder = output or Path("runs") / made.name
-        if made.net.architecture != "proposer":
+        if isinstance(made, TrainRecipe) and made.net.architecture != "proposer":
             raise DiskernError(
                 f"{recipe}: diskern train makes proposers, no {made.net.architecture}"
             )
         trained = run(made, folder, resume=resume, tell=tell, stop_after=steps)
         weights = None
         if trained.leads and trained.step == made.optimiser.steps:
-            weights = finish(
-                made, trained.net, folder, tell=tell, blocks=made.checkpoint.card_blocks
-            )
+            weights = task_of(made).finish(trained.net, folder, tell)
     if not trained.leads:
         return
     if json is not None:

@@ -52,7 +52,8 @@ def save_checkpoint(
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        held = {k: torch.as_tensor(v) for k, v in state.items() if v is not None}
+        tensors |= {f"optimiser.{index}.{k}": v for k, v in held.items()}
     header = {
         "step": progress.step,
         "recipe": progress.recipe,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +21,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from diskern.errors import DiskernError
-from diskern.nets.disk_unet import DiskMaps
 from diskern.train.checkpoint import (
     Progress,
     checkpoints_in,
     restore_checkpoint,
     save_checkpoint,
 )
-from diskern.train.disks import DiskSet
-from diskern.train.disks_batch import DiskBatch, to_batch
-from diskern.train.disks_fourier import fourier_loss
-from diskern.train.losses import DiskLoss, disk_loss
 from diskern.train.samples import Block
-from diskern.train.train_recipe import TrainRecipe
-
-Tell = Callable[[str], None]
+from diskern.train.task import BlockSource, Task, Tell, task_of
+from diskern.train.train_recipe import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class Trained:
 
 
 def train(
-    recipe: TrainRecipe,
+    recipe: TrainingRecipe,
     folder: Path,
     *,
     resume: bool = False,
@@ -81,6 +74,7 @@ def train(
 
     Parameters
     ----------
+    recipe : of any kind that `diskern.train.task` knows.
     folder : for checkpoints.
     resume : go on from the latest one there; otherwise the folder must hold none.
     tell : takes a line on where the training stands.
@@ -101,9 +95,8 @@ def train(
 class _Steps(Dataset[list[Block]]):
     """The blocks of each step that are this process's."""
 
-    def __init__(self, source: DiskSet, recipe: TrainRecipe, ranks: Ranks) -> None:
-        self.source, self.rank = source, ranks.rank
-        self.whole = recipe.optimiser.batch // recipe.data.per_block
+    def __init__(self, source: BlockSource, whole: int, ranks: Ranks) -> None:
+        self.source, self.rank, self.whole = source, ranks.rank, whole
         self.own = self.whole // ranks.size
 
     def __getitem__(self, step: int) -> list[Block]:
@@ -118,23 +111,19 @@ def _as_it_is(blocks: list[Block]) -> list[Block]:
 class _Training:
     """State of one training; see `train`."""
 
-    def __init__(self, recipe: TrainRecipe, folder: Path, ranks: Ranks) -> None:
-        if recipe.optimiser.batch % (recipe.data.per_block * ranks.size):
+    def __init__(self, recipe: TrainingRecipe, folder: Path, ranks: Ranks) -> None:
+        self.task: Task = task_of(recipe)
+        if recipe.optimiser.batch % (self.task.per_block * ranks.size):
             raise DiskernError(
                 f"optimiser.batch={recipe.optimiser.batch} is no multiple of "
-                f"{ranks.size} processes × data.per_block={recipe.data.per_block}"
+                f"{ranks.size} processes × data.per_block={self.task.per_block}"
             )
         self.recipe, self.folder, self.ranks = recipe, folder, ranks
-        torch.manual_seed(recipe.seed)
         self.net = build_net(recipe).to(recipe.device)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(),
-            lr=recipe.optimiser.rate,
-            betas=(0.9, 0.99),
-            weight_decay=recipe.optimiser.decay,
-        )
-        self.set = DiskSet(recipe.data, "train")
+        self.optimiser = recipe.optimiser.make(self.net.parameters())
+        self.source = self.task.source("train")
+        self.held: BlockSource | None = None
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
@@ -144,7 +133,7 @@ class _Training:
         options = self.recipe.optimiser
         last = options.steps if stop_after is None else min(options.steps, stop_after)
         begun, first = time.monotonic(), self.step
-        steps = _Steps(self.set, self.recipe, self.ranks)
+        steps = _Steps(self.source, options.batch // self.task.per_block, self.ranks)
         loader: DataLoader[list[Block]] = DataLoader(
             steps,
             batch_size=None,
@@ -154,10 +143,11 @@ class _Training:
         )
         try:
             for blocks in loader:
-                loss = self._one_step(blocks)
+                parts = self._one_step(blocks)
                 if self.step % 20 == 0:
                     rate = (self.step - first) * options.batch / (time.monotonic() - begun)
-                    say(self._words(loss, rate))
+                    words = self.task.words(_numbers(parts))
+                    say(f"step {self.step} of {options.steps}, {rate:.0f} patterns/s: {words}")
                 if self.step % self.recipe.checkpoint.every == 0 or self.step == options.steps:
                     self._look_and_save(say)
         except KeyboardInterrupt:
@@ -177,32 +167,33 @@ class _Training:
             )
             self.step, self.history = progress.step, progress.history
 
-    def _one_step(self, blocks: list[Block]) -> DiskLoss:
+    def _one_step(self, blocks: list[Block]) -> Mapping[str, torch.Tensor]:
         options = self.recipe.optimiser
         for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.step, options.steps, options.warm_up, options.rate)
+            group["lr"] = options.rate_at(self.step)
+        # Dropout, too, follows from the step's number.
+        place = self.step * self.ranks.size + self.ranks.rank
+        torch.manual_seed((self.recipe.seed * 1_000_003 + place) % 2**63)
         self.net.train()
-        batch = to_batch(blocks, self.recipe.device)
-        loss = self._loss(self.net, batch)
+        parts = self.task.loss(self.net, blocks)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        parts["total"].backward()  # type: ignore[no-untyped-call]
         self._share_gradients()
         nn.utils.clip_grad_norm_(self.net.parameters(), options.clip)
         self.optimiser.step()
         self.step += 1
-        # Young averages follow quickly, so that the first weights are forgotten.
-        keep = min(options.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for old, new in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                old.lerp_(new, 1 - keep)
-        return loss
+        self._follow()
+        return parts
 
-    def _loss(self, net: nn.Module, batch: DiskBatch) -> DiskLoss:
-        if self.recipe.net.architecture == "fourier":
-            return fourier_loss(net(batch.images, batch.probes), batch)
-        maps: DiskMaps = net(batch.images, batch.probes, batch.radius, batch.edge, batch.fill)
-        weights = (self.recipe.offset_weight, self.recipe.w_weight, self.recipe.q_weight)
-        return disk_loss(maps, batch.disks, batch.radius, weights)
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the weights."""
+        # Young averages follow quickly, so that the first weights are forgotten.
+        keep = min(self.recipe.optimiser.average, (1 + self.step) / (10 + self.step))
+        for old, new in zip(self.average.parameters(), self.net.parameters(), strict=True):
+            old.lerp_(new, 1 - keep)
+        for held, now in zip(self.average.buffers(), self.net.buffers(), strict=True):
+            held.copy_(now)
 
     def _share_gradients(self) -> None:
         """Mean gradient of all processes, which then take the same step."""
@@ -224,16 +215,14 @@ class _Training:
         self._save()
 
     def _validate(self) -> dict[str, float]:
-        held = DiskSet(self.recipe.data, "validation")
+        self.held = self.held or self.task.source("validation")
         self.average.eval()
-        parts = []
         with torch.no_grad():
-            for number in range(self.recipe.checkpoint.validation_blocks):
-                batch = to_batch([held.block(number)], self.recipe.device)
-                loss = self._loss(self.average, batch)
-                parts.append([float(v) for v in vars(loss).values()])
-        mean = np.mean(parts, 0).tolist()
-        return dict(zip(("total", "heat", "offset", "w", "q"), mean, strict=True))
+            found = [
+                _numbers(self.task.loss(self.average, [self.held.block(number)]))
+                for number in range(self.recipe.checkpoint.validation_blocks)
+            ]
+        return {name: float(np.mean([parts[name] for parts in found])) for name in found[0]}
 
     def _save(self) -> None:
         if self.ranks.leads:
@@ -247,28 +236,15 @@ class _Training:
                 keep=self.recipe.checkpoint.keep,
             )
 
-    def _words(self, loss: DiskLoss, rate: float) -> str:
-        return (
-            f"step {self.step} of {self.recipe.optimiser.steps}, {rate:.0f} patterns/s: "
-            f"loss {float(loss.total.detach()):.3f} = heat {float(loss.heat.detach()):.3f}, "
-            f"place {float(loss.offset.detach()):.3f}, V_g {float(loss.w.detach()):.3f}, "
-            f"q_z {float(loss.q.detach()):.3f}"
-        )
+
+def build_net(recipe: TrainingRecipe) -> nn.Module:
+    """The untrained network of a recipe, its first weights from the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    return task_of(recipe).net()
 
 
-def build_net(recipe: TrainRecipe) -> nn.Module:
-    """The untrained network of a recipe."""
-    from diskern.nets.registry import build
-
-    return build(recipe.net.architecture, {"width": recipe.net.width})
-
-
-def rate_at(step: int, steps: int, warm_up: int, rate: float) -> float:
-    """Learning rate: a straight warm-up, then half a cosine down to a hundredth."""
-    if step < warm_up:
-        return rate * (step + 1) / warm_up
-    part = (step - warm_up) / max(steps - warm_up, 1)
-    return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
+def _numbers(parts: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in parts.items()}
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tomllib
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, cast
 
 from pydantic import Field, ValidationError, model_validator
 
 from diskern.errors import DiskernError
 from diskern.train.disks_recipe import DisksRecipe
-from diskern.train.recipe import Count, Positive, Share, Table
+from diskern.train.recipe import Count, Share, Table
+from diskern.train.schedules import Optimiser, OptimiserTable
 
 _SHIPPED = files("diskern.train") / "recipes" / "nets"
 
@@ -21,22 +23,6 @@ class NetTable(Table):
 
     architecture: Literal["proposer", "fourier"] = "proposer"
     width: Annotated[int, Field(ge=4, le=128, multiple_of=4)] = 16
-
-
-class OptimiserTable(Table):
-    """AdamW with a warm-up and half a cosine, and an average of the weights."""
-
-    steps: Count
-    batch: Count = 24
-    """Patterns in a step, all ranks together; whole blocks."""
-    rate: Positive = 2e-3
-    warm_up: Annotated[int, Field(ge=0)] = 200
-    decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
-    """Weight decay."""
-    clip: Positive = 2.0
-    """Largest norm of the gradient."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Of the exponential average of the weights, which is what a training gives."""
 
 
 class CheckpointTable(Table):
@@ -50,8 +36,31 @@ class CheckpointTable(Table):
     """Blocks of either held-out side that the card's constants and metrics come from."""
 
 
+class TrainingRecipe(Protocol):
+    """What recipes of all kinds of training share; each kind is a `Table` of its own."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def optimiser(self) -> Optimiser: ...
+    @property
+    def checkpoint(self) -> CheckpointTable: ...
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]: ...
+    def model_dump_json(self) -> str: ...
+
+
 class TrainRecipe(Table):
-    """One training, from seed to weights."""
+    """One training of a disk finder, from seed to weights."""
 
     kind: Literal["train"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -79,16 +88,31 @@ class TrainRecipe(Table):
         return self
 
 
-def parse_train_recipe(values: dict[str, Any], origin: str = "recipe") -> TrainRecipe:
+_KINDS = {
+    "train": ("diskern.train.train_recipe", "TrainRecipe"),
+}
+"""Where the recipe of each kind of training lives."""
+
+
+def parse_train_recipe(values: dict[str, Any], origin: str = "recipe") -> TrainingRecipe:
     """Check the values of a recipe.
+
+    Returns
+    -------
+    The recipe of its kind, a `TrainRecipe` for disk finders.
 
     Raises
     ------
     DiskernError
         Naming the first word or value that is wrong.
     """
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise DiskernError(f"{origin}: kind={kind!r} is unknown; use {' or '.join(_KINDS)}")
+    module, name = _KINDS[kind]
+    table: type[Table] = getattr(import_module(module), name)
     try:
-        return TrainRecipe.model_validate(values)
+        return cast("TrainingRecipe", table.model_validate(values))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
@@ -96,7 +120,7 @@ def parse_train_recipe(values: dict[str, Any], origin: str = "recipe") -> TrainR
         raise DiskernError(f"{origin}: {where}: {first['msg']}{more}") from error
 
 
-def load_train_recipe(source: str | Path) -> TrainRecipe:
+def load_train_recipe(source: str | Path) -> TrainingRecipe:
     """Read a training recipe from a TOML file, or a shipped one by name.
 
     Raises
@@ -122,7 +146,7 @@ def train_recipe_names() -> tuple[str, ...]:
     return tuple(sorted(f.name[:-5] for f in _SHIPPED.iterdir() if f.name.endswith(".toml")))
 
 
-def _from_toml(text: str, origin: str, folder: Path) -> TrainRecipe:
+def _from_toml(text: str, origin: str, folder: Path) -> TrainingRecipe:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
