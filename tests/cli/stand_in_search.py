@@ -16,7 +16,7 @@ from diskern.bragg.disks import Disks
 def install(patch: pytest.MonkeyPatch) -> None:
     """Put this module in the place of the search, and take images of probes as they are."""
     patch.setitem(sys.modules, "diskern.bragg.disk_search", sys.modules[__name__])
-    patch.setattr(Probe, "from_image", staticmethod(probe_of), raising=False)
+    patch.setattr("diskern.bragg.find.measure_probe", probe_of)
 
 
 def probe_of(image) -> Probe:

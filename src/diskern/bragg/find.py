@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diskern._version import __version__
 from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_probe_measure import measure_probe
 from diskern.bragg.disks import Disks, Proposer
 from diskern.bragg.find_mask import find_mask
 from diskern.bragg.vectors import COLUMNS, BraggVectors
@@ -199,6 +200,7 @@ def prepare_search(
 ) -> Search:
     """Look at a sample of the patterns for what was not given; arguments as above."""
     from diskern.bragg.disk_gain import estimate_gain
+    from diskern.bragg.disk_probe_estimate import estimate_probe
     from diskern.bragg.disk_search import DiskOptions
 
     whole = _as_scan(scan)
@@ -212,8 +214,7 @@ def prepare_search(
         # One gain for all blocks: the same disk must not count more in one than in another.
         chosen = replace(chosen, gain=estimate_gain(sample, usable))
     if probe is None and sample is not None:
-        shown = np.where(usable, sample, np.float32(np.median(sample[:, usable])))
-        known = Probe.estimate(shown)
+        known = estimate_probe(sample, usable)
     else:
         known = _as_probe(probe)
     if known.image.shape != shape:
@@ -253,7 +254,7 @@ def _as_probe(probe: Probe | Pattern | ArrayLike | None) -> Probe:
     image = probe.image if isinstance(probe, Pattern) else np.asarray(probe)
     if image.ndim != 2:
         raise DiskernError(f"the probe has shape {image.shape}; give one image (Q_y, Q_x)")
-    return Probe.from_image(image)
+    return measure_probe(image)
 
 
 def _checked(mask: ArrayLike | None, shape: tuple[int, ...]) -> Bools:
