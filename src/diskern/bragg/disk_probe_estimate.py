@@ -32,6 +32,10 @@ LOOKED_AT = 6
 """Patterns in which circles are tried."""
 COARSE = 6.0
 """Pixels are added in squares for circles beyond this radius, as long as they keep it."""
+SURE = 10.0
+"""Least sum of the deviates of the best circles: noise alone has hardly any contrast."""
+WIDE = 1.13
+"""Circles across which the counts fall most are wider than disks: length counts, too."""
 BRIGHTEST = 6
 """Circles of a pattern whose likelihood ratios are added."""
 STACKED = 150
@@ -79,11 +83,11 @@ def _overlapping(
 ) -> Probe:
     """A round probe of the radius with which disks that overlap are fitted best together."""
     few = disks.select(disks.pattern < LOOKED_AT)
+    shape = (good.shape[0], good.shape[1])
     if len(few) == 0:
-        raise DiskernError("no disk stands out; give the probe: an image of the beam in vacuum")
+        return Probe.synthetic(shape, probe.radius / WIDE)
     start = Candidates.at(few.pattern, few.row, few.col)
-    tries = probe.radius * np.arange(0.76, 1.1, 0.04)
-    probes = [Probe.synthetic((good.shape[0], good.shape[1]), r) for r in tries]
+    probes = [Probe.synthetic(shape, r) for r in probe.radius * np.arange(0.76, 1.1, 0.04)]
     fits = (refine_disks(electrons, p, start, mask=good) for p in probes)
     misfit = [np.median(fit.chi2) for fit in fits]
     return probes[int(np.argmin(misfit))]
@@ -102,7 +106,7 @@ def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
         side = max(1, int(radius / COARSE))
         scores[i] = _fall(_binned(block, side), _binned(seen, side), radius / side)
     best = int(scores.argmax())
-    if scores[best] <= 0:
+    if scores[best] < SURE:
         raise DiskernError("the patterns show no disk; give an image of the beam in vacuum")
     return float(tries[best])
 
