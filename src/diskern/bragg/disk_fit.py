@@ -87,7 +87,7 @@ class Step:
     covariance : (N, 2, 2) px² of the position.
     linear : (N, 3 + m) background and polynomial, at the shifted position.
     weights : (N, order + 1) posterior probability of every degree.
-    variance_intensity : (N,).
+    flux, variance_flux : (N,) intensity.
     """
 
     shift: torch.Tensor
@@ -110,7 +110,7 @@ def model(
 
 
 def moments(weight: torch.Tensor, tables: Tables, size: int) -> torch.Tensor:
-    """(N, size) Σ weight P_k over the pixels, in double precision."""
+    """(…, size) Σ weight P_k over the pixels of (…, n), in double precision."""
     return (weight @ tables.values[:, :size]).double()
 
 
@@ -129,9 +129,9 @@ def normal_matrix(weight: torch.Tensor, rim: torch.Tensor, tables: Tables) -> to
 
 
 def project(image: torch.Tensor, rim: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(N, 3 + m) products of weighted images with background and polynomial."""
+    """(…, 3 + m) products of (…, n) weighted images with background and polynomial."""
     m = count(tables.order)
-    return torch.cat([moments(image, tables, BACKGROUND), moments(image * rim, tables, m)], dim=1)
+    return torch.cat([moments(image, tables, BACKGROUND), moments(image * rim, tables, m)], dim=-1)
 
 
 def gauss_newton(
@@ -141,6 +141,7 @@ def gauss_newton(
     inner: torch.Tensor,
     linear: torch.Tensor,
     tables: Tables,
+    habit: torch.Tensor | None = None,
 ) -> Step:
     """One step of all disks.
 
@@ -151,39 +152,27 @@ def gauss_newton(
     rim : (N, n) S and its derivatives to the row and the column of p.
     inner : (N, n) polynomial q of the model.
     linear : (N, 3 + m) background and polynomial of the model.
+    habit : (order + 1,) logarithm of the prior probability of every degree; equal by default.
     """
     S, S_row, S_col = rim
     matrix = normal_matrix(weight, S, tables)
     prior = _prior(linear, matrix, tables)
     matrix.diagonal(dim1=1, dim2=2).add_(prior)
     factor = torch.linalg.cholesky_ex(matrix)[0]
-    w_row, w_col = weight * (S_row * inner), weight * (S_col * inner)
-    d_row, d_col = S_row * inner, S_col * inner
+    images = torch.stack([residual, S_row * inner, S_col * inner], dim=1)
+    weighted = images * weight[:, None]
     right = torch.stack(
-        [
-            project(weight * residual, S, tables) - prior * linear,
-            project(w_row, S, tables),
-            project(w_col, S, tables),
-            _overlap(S, tables),
-        ],
-        dim=2,
+        [*project(weighted, S[:, None], tables).unbind(1), _overlap(S, tables)], dim=2
     )
+    right[:, :, 0] -= prior * linear
     solved = torch.linalg.solve_triangular(factor, right, upper=False)
     y = solved[:, :, 0] + (factor.mT @ linear[:, :, None])[:, :, 0]
     z, s = solved[:, :, 1:3], solved[:, :, 3]
-    own = torch.stack(
-        [
-            (w_row * d_row).sum(1),
-            (w_row * d_col).sum(1),
-            (w_col * d_col).sum(1),
-            (w_row * residual).sum(1),
-            (w_col * residual).sum(1),
-        ],
-        dim=1,
-    ).double()
-    own[:, 3] += (right[:, :, 1] * linear).sum(1)
-    own[:, 4] += (right[:, :, 2] * linear).sum(1)
-    return _average(factor, prior, own, y, z, s, tables)
+    dots = (weighted[:, 1:] @ images.mT).double()
+    own = torch.stack([dots[:, 0, 1], dots[:, 0, 2], dots[:, 1, 2]], dim=1)
+    slope = dots[:, :, 0] + (right[:, :, 1:3] * linear[:, :, None]).sum(1)
+    own = torch.cat([own, slope], dim=1)
+    return _average(factor, prior, own, y, z, s, tables, habit)
 
 
 def _prior(linear: torch.Tensor, matrix: torch.Tensor, tables: Tables) -> torch.Tensor:
@@ -218,6 +207,7 @@ def _average(
     z: torch.Tensor,
     s: torch.Tensor,
     tables: Tables,
+    habit: torch.Tensor | None,
 ) -> Step:
     """Steps of all degrees, weighted with their evidence.
 
@@ -241,6 +231,8 @@ def _average(
     volume = torch.log(prior) / 2 - torch.log(factor.diagonal(dim1=1, dim2=2).clamp(min=1e-30))
     evidence = upto(y * y / 2 + volume)
     evidence = evidence + (shift * slope).sum(2) / 2 - torch.log(determinant) / 2
+    if habit is not None:
+        evidence = evidence + habit[: evidence.shape[1]]
     weights = torch.softmax(evidence, dim=1)
     mean = (weights[..., None] * shift).sum(1)
     apart = shift - mean[:, None]

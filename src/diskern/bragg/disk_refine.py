@@ -4,98 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
+from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_basis import count
 from diskern.bragg.disk_fit import BACKGROUND, Step, Tables, gauss_newton, model
 from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_windows import Rim, Windows, windows_at
 from diskern.bragg.disks import Candidates, Disks, visibility_of
 
-STEPS = 4
-"""Gauss–Newton steps; the first with low orders only."""
+STEPS = 5
+"""Gauss–Newton steps at most; the first with low orders only."""
+SETTLED = 0.25
+"""Standard uncertainties: a disk that moves by less has been measured."""
 LOW = 2
 """Largest order of the first step, and of disks that show no finer contrast."""
-CHUNK = 256
+FINER = 0.01
+"""Posterior probability of the highest low order from which on higher ones are tried."""
+CHUNK = 192
 """Disks fitted together, about: their windows stay in the processor's cache."""
 FLOOR = 0.05
 """Least variance of a pixel, of the disk's mean level: the fringes of a model may fall below 0."""
-FINE = 4
-"""Nodes per px at which a measured probe is tabulated."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rim:
-    """The shape S of a disk and its derivatives to the position, at any offset.
-
-    Attributes
-    ----------
-    radius, edge : px of a round disk.
-    extent : px beyond which S vanishes.
-    table : (1, 3, n, n) S, dS/drow, dS/dcol on a fine grid, of a probe that is not round.
-    """
-
-    radius: float
-    edge: float
-    extent: float
-    table: torch.Tensor | None
-
-    @classmethod
-    def of(cls, probe: Probe) -> Rim:
-        """The rim of a probe."""
-        if probe.round:
-            return cls(probe.radius, probe.edge, probe.radius + 1.5 * probe.edge, None)
-        image = probe.image / np.quantile(probe.image[probe.image > probe.image.max() / 2], 0.5)
-        rows, cols = (np.arange(n) - n // 2 for n in image.shape)
-        lit = image > 0.02
-        extent = float(np.hypot(rows[:, None], cols)[lit].max())
-        half = min(int(extent) + 6, min(image.shape) // 2 - 1)
-        middle = [n // 2 for n in image.shape]
-        cut = image[
-            middle[0] - half : middle[0] + half + 1, middle[1] - half : middle[1] + half + 1
-        ]
-        fine = zoom(cut, (2 * half * FINE + 1) / (2 * half + 1), order=3, grid_mode=False)
-        slope_row, slope_col = np.gradient(fine, 1 / FINE)
-        table = torch.from_numpy(np.stack([fine, -slope_row, -slope_col])).float()[None]
-        return cls(probe.radius, probe.edge, extent, table)
-
-    def __call__(
-        self, tables: Tables, position: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(N, n) S and its derivatives to row and column of (N, 2) positions in a window."""
-        down = tables.row - position[:, :1].float()
-        across = tables.col - position[:, 1:].float()
-        if self.table is None:
-            r = torch.hypot(down, across).clamp_(min=1e-3)
-            t = torch.tanh((r - self.radius) / self.edge)
-            slope = (0.5 / self.edge) * (1 - t * t) / r
-            return 0.5 - 0.5 * t, slope * down, slope * across
-        half = (self.table.shape[-1] - 1) / 2 / FINE
-        where = torch.stack([across, down], dim=-1)[None] / half
-        read = torch.nn.functional.grid_sample(
-            self.table, where, mode="bilinear", padding_mode="zeros", align_corners=True
-        )[0]
-        return read[0], read[1], read[2]
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Pixels around the disks of a chunk of patterns.
-
-    Attributes
-    ----------
-    index : (N, n) into the flat padded patterns.
-    counts, valid : (N, n).
-    pixels : number of padded pixels.
-    """
-
-    index: torch.Tensor
-    counts: torch.Tensor
-    valid: torch.Tensor
-    pixels: int
 
 
 def refine_disks(
@@ -125,11 +58,16 @@ def refine_disks(
     highest = orders if orders is not None else order_of(probe.radius)
     reach = rim.extent + max(2.0, 0.1 * probe.radius)
     low, full = (Tables.of(probe.radius, reach, min(highest, n)) for n in (LOW, highest))
-    parts = []
-    for start, stop in _chunks(candidates.pattern):
-        part = candidates.select(np.arange(start, stop))
-        parts.append(_refine_chunk(patterns, mask, part, rim, low, full))
-    return Disks.concatenate(parts)
+    near = _neighbours(candidates, reach + rim.extent + probe.edge)
+    parts, places = [], []
+    for together in (False, True):
+        chosen = np.flatnonzero(near == together)
+        for start, stop in _chunks(candidates.pattern[chosen], together):
+            place = chosen[start:stop]
+            part = candidates.select(place)
+            parts.append(_refine_chunk(patterns, mask, part, rim, (low, full), together))
+            places.append(place)
+    return Disks.concatenate(parts).select(np.argsort(np.concatenate(places)))
 
 
 def order_of(radius: float) -> int:
@@ -137,40 +75,68 @@ def order_of(radius: float) -> int:
     return int(min(6, max(2, math.floor(1.2 * radius))))
 
 
-def _chunks(pattern: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Ranges of disks of whole patterns."""
-    ends = np.append(np.nonzero(np.diff(pattern))[0] + 1, len(pattern))
+def _neighbours(candidates: Candidates, distance: float) -> NDArray[np.bool_]:
+    """(N,) whether another disk of the pattern reaches into the window of this one."""
+    apart = 10 * distance + 2 * float(np.abs([candidates.row, candidates.col]).max())
+    place = np.stack([candidates.row, candidates.col, candidates.pattern * apart], 1)
+    pairs = cKDTree(place).query_pairs(distance, output_type="ndarray")
+    near = np.zeros(len(candidates), bool)
+    near[pairs] = True
+    return near
+
+
+def _chunks(pattern: NDArray[np.int64], whole: bool) -> list[tuple[int, int]]:
+    """Ranges of disks, of whole patterns if need be."""
+    size = len(pattern)
+    if not whole:
+        return [(n, min(n + CHUNK, size)) for n in range(0, size, CHUNK)]
+    ends = np.append(np.nonzero(np.diff(pattern))[0] + 1, size)
     chunks, start = [], 0
     for i, stop in enumerate(ends):
-        if i + 1 == len(ends) or ends[i + 1] - start > CHUNK:
+        if size and (i + 1 == len(ends) or ends[i + 1] - start > CHUNK):
             chunks.append((start, int(stop)))
             start = int(stop)
     return chunks
 
 
-def _windows(
-    patterns: NDArray[np.float32],
-    mask: NDArray[np.bool_] | None,
-    pattern: NDArray[np.int64],
-    middle: NDArray[np.int64],
-    tables: Tables,
-) -> Windows:
-    """The pixels around the middles; those off the detector are not valid."""
-    first, last = int(pattern.min()), int(pattern.max())
-    reach = int(tables.row.max())
-    height, width = patterns.shape[1:]
-    block = patterns[first : last + 1]
-    margin = ((reach, reach), (reach, reach))
-    padded = np.pad(block, ((0, 0), *margin))
-    usable = np.pad(np.ones((height, width), bool) if mask is None else mask, margin)
-    wide, area = width + 2 * reach, usable.size
-    at = (middle[:, 0] + reach) * wide + middle[:, 1] + reach
-    offsets = (tables.row * wide + tables.col).long()
-    here = torch.from_numpy(at)[:, None] + offsets
-    index = here + torch.from_numpy((pattern - first) * area)[:, None]
-    valid = torch.from_numpy(usable.reshape(-1))[here].float()
-    counts = torch.from_numpy(padded.reshape(-1))[index] * valid
-    return Windows(index, counts, valid, padded.size)
+@dataclass(eq=False)
+class Fits:
+    """State of the fit of N disks.
+
+    Attributes
+    ----------
+    position : (N, 2) px in the window.
+    linear : (N, 3 + m) background and polynomial.
+    covariance : (N, 2, 2) px².
+    order : (N,) most probable.
+    flux, variance : (N,) intensity.
+    chi2 : (N,) reduced, of the model before the last step.
+    """
+
+    position: torch.Tensor
+    linear: torch.Tensor
+    covariance: torch.Tensor
+    order: torch.Tensor
+    flux: torch.Tensor
+    variance: torch.Tensor
+    chi2: torch.Tensor
+
+    @classmethod
+    def start(cls, position: torch.Tensor, linear: torch.Tensor, size: int) -> Self:
+        """Before the first step; room for ``size`` linear terms."""
+        n = len(position)
+        wide = linear.new_zeros(n, size)
+        wide[:, : linear.shape[1]] = linear
+        none = linear.new_zeros(n)
+        covariance = linear.new_zeros(n, 2, 2)
+        order = torch.zeros(n, dtype=torch.int64)
+        return cls(position.clone(), wide, covariance, order, none, none.clone(), none.clone())
+
+    def put(self, at: torch.Tensor, step: Step, chi2: torch.Tensor) -> None:
+        """What a step found, but for the move."""
+        self.linear[at, : step.linear.shape[1]] = step.linear
+        self.covariance[at], self.order[at] = step.covariance, step.weights.argmax(1)
+        self.flux[at], self.variance[at], self.chi2[at] = step.flux, step.variance_flux, chi2
 
 
 def _refine_chunk(
@@ -178,31 +144,98 @@ def _refine_chunk(
     mask: NDArray[np.bool_] | None,
     part: Candidates,
     rim: Rim,
-    low: Tables,
-    full: Tables,
+    tables: tuple[Tables, Tables],
+    together: bool,
 ) -> Disks:
-    """Refine the disks of a few whole patterns."""
+    """Refine some disks, each alone or all together."""
     start = np.stack([part.row, part.col], 1)
     middle = np.clip(np.rint(start).astype(np.int64), 0, np.array(patterns.shape[1:]) - 1)
-    windows = _windows(patterns, mask, part.pattern, middle, low)
-    position = torch.from_numpy(start - middle)
-    level, linear = _first_guess(windows, rim, low, position)
+    windows = windows_at(patterns, mask, part.pattern, middle, tables[0])
+    fits = _fit(windows, rim, tables, torch.from_numpy(start - middle), together)
+    return _as_disks(part, middle, fits)
+
+
+def _fit(
+    windows: Windows,
+    rim: Rim,
+    tables: tuple[Tables, Tables],
+    origin: torch.Tensor,
+    together: bool,
+) -> Fits:
+    """All steps: those that show fine contrast go on with all orders, those settled stop."""
+    low, full = tables
+    level, linear = _first_guess(windows, rim, low, origin)
     floor = FLOOR * level[:, None] + 0.02
-    tables, limit = low, max(1.5, 0.4 * rim.radius)
-    origin = position.clone()
-    fine = torch.zeros(len(position), dtype=torch.bool)
-    for turn in range(STEPS):
-        step, _ = _step(windows, rim, tables, position, linear, floor)
-        position = origin + (position + step.shift.clamp(-1, 1) - origin).clamp(-limit, limit)
-        linear = step.linear
-        if turn == 0 and full.order > low.order:
-            fine = step.weights[:, -1] > 0.01
-            tables = full if bool(fine.any()) else low
-            grown = linear.new_zeros(len(linear), BACKGROUND + count(tables.order))
-            grown[:, : linear.shape[1]] = linear
-            linear = grown
-    chi2 = _chi2(windows, rim, tables, position, linear, floor)
-    return _as_disks(part, middle, position, linear, step, chi2)
+    fits = Fits.start(origin, linear, BACKGROUND + count(full.order))
+    every = torch.arange(len(origin))
+    step = _move(fits, every, windows, rim, low, floor, origin, None, together)
+    habit, fine = _habit(step.weights, full.order)
+    if together or full.order == low.order:
+        groups = [(every, full if bool(fine.any()) else low)]
+    else:
+        groups = [(every[~fine], low), (every[fine], full)]
+    for member, table in groups:
+        at = member
+        for _ in range(STEPS - 1):
+            if len(at) == 0:
+                break
+            here = windows if len(at) == len(every) else windows.select(at)
+            step = _move(fits, at, here, rim, table, floor[at], origin[at], habit, together)
+            sigma = step.covariance.diagonal(dim1=1, dim2=2).sqrt()
+            moving = (step.shift.abs() > SETTLED * sigma).any(1)
+            at = at if together and bool(moving.any()) else at[moving]
+    return fits
+
+
+def _move(
+    fits: Fits,
+    at: torch.Tensor,
+    windows: Windows,
+    rim: Rim,
+    tables: Tables,
+    floor: torch.Tensor,
+    origin: torch.Tensor,
+    habit: torch.Tensor | None,
+    together: bool,
+) -> Step:
+    """One step of the disks ``at``, whose windows, floors and origins these are."""
+    size, limit = BACKGROUND + count(tables.order), max(1.5, 0.4 * rim.radius)
+    position, linear = fits.position[at], fits.linear[at, :size]
+    shape = rim(tables, position)
+    inner, ground, expected = model(tables, shape[0], linear)
+    if together:
+        canvas = torch.zeros(windows.pixels)
+        canvas.index_add_(0, windows.index.view(-1), (shape[0] * inner).view(-1))
+        expected = canvas[windows.index] + ground
+    residual = windows.counts - expected
+    weight = windows.valid / torch.maximum(expected, floor)
+    step = gauss_newton(residual, weight, shape, inner, linear, tables, habit)
+    free = windows.valid.sum(1) - 2 - BACKGROUND - count(tables.order)
+    chi2 = (residual * residual * weight).sum(1) / free.clamp(min=1)
+    fits.put(at, step, chi2.double())
+    moved = position + step.shift.clamp(-1, 1)
+    fits.position[at] = origin + (moved - origin).clamp(-limit, limit)
+    return step
+
+
+def _habit(weights: torch.Tensor, order: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the disks have in common: whether the specimen draws inside them.
+
+    Strong disks tell what the weak ones cannot.
+
+    Returns
+    -------
+    (order + 1,) logarithm of the share of disks of every degree, and (N,) which may be finer
+    than these degrees show.
+    """
+    share = torch.full((weights.shape[1],), 1 / weights.shape[1], dtype=weights.dtype)
+    posterior = weights
+    for _ in range(8):
+        posterior = weights * share
+        posterior = posterior / posterior.sum(1, keepdim=True).clamp(min=1e-30)
+        share = (posterior.sum(0) + 0.5) / (len(weights) + 0.5 * len(share))
+    beyond = share[-1:].expand(order + 1 - len(share))
+    return torch.cat([share, beyond]).log(), posterior[:, -1] > FINER
 
 
 def _first_guess(
@@ -220,62 +253,13 @@ def _first_guess(
     return level, linear
 
 
-def _step(
-    windows: Windows,
-    rim: Rim,
-    tables: Tables,
-    position: torch.Tensor,
-    linear: torch.Tensor,
-    floor: torch.Tensor,
-) -> tuple[Step, torch.Tensor]:
-    """One step of every disk, the others' counts taken off; and the weights."""
-    shape = rim(tables, position)
-    inner, residual, weight = _residual(windows, tables, shape[0], linear, floor)
-    return gauss_newton(residual, weight, shape, inner, linear, tables), weight
-
-
-def _residual(
-    windows: Windows, tables: Tables, S: torch.Tensor, linear: torch.Tensor, floor: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(N, n) polynomial, counts less the model of all disks, and weights."""
-    inner, ground, _ = model(tables, S, linear)
-    canvas = torch.zeros(windows.pixels)
-    canvas.index_add_(0, windows.index.view(-1), (S * inner).view(-1))
-    expected = canvas[windows.index] + ground
-    weight = windows.valid / torch.maximum(expected, floor)
-    return inner, windows.counts - expected * windows.valid, weight
-
-
-def _chi2(
-    windows: Windows,
-    rim: Rim,
-    tables: Tables,
-    position: torch.Tensor,
-    linear: torch.Tensor,
-    floor: torch.Tensor,
-) -> torch.Tensor:
-    """(N,) reduced chi-square in the windows."""
-    S = rim(tables, position)[0]
-    _, residual, weight = _residual(windows, tables, S, linear, floor)
-    used = 2 + BACKGROUND + (linear[:, BACKGROUND:].abs() > 0).sum(1)
-    free = (windows.valid.sum(1) - used).clamp(min=1)
-    return (residual * residual * weight).sum(1).double() / free
-
-
-def _as_disks(
-    part: Candidates,
-    middle: NDArray[np.int64],
-    position: torch.Tensor,
-    linear: torch.Tensor,
-    step: Step,
-    chi2: torch.Tensor,
-) -> Disks:
+def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
     """Columns of what was fitted."""
-    centre = position.numpy().astype(np.float64) + middle
-    grow = np.maximum(chi2.numpy(), 1)
-    covariance = step.covariance.numpy() * grow[:, None, None]
-    flux = step.flux.numpy()
-    sigma = np.sqrt(np.maximum(step.variance_flux.numpy() * grow, 1e-30))
+    centre = fits.position.numpy().astype(np.float64) + middle
+    grow = np.maximum(fits.chi2.numpy(), 1)
+    covariance = fits.covariance.numpy() * grow[:, None, None]
+    flux = fits.flux.numpy()
+    sigma = np.sqrt(np.maximum(fits.variance.numpy() * grow, 1e-30))
     return Disks(
         pattern=part.pattern,
         row=centre[:, 0],
@@ -285,9 +269,9 @@ def _as_disks(
         sigma_col=np.sqrt(covariance[:, 1, 1]),
         covariance=covariance[:, 0, 1],
         sigma_intensity=sigma,
-        background=linear[:, 0].numpy().astype(np.float64),
-        chi2=chi2.numpy(),
-        order=step.weights.argmax(1).numpy(),
+        background=fits.linear[:, 0].numpy().astype(np.float64),
+        chi2=fits.chi2.numpy(),
+        order=fits.order.numpy(),
         visibility=visibility_of(flux / sigma),
         v_g=part.v_g,
         sigma_v_g=part.sigma_v_g,

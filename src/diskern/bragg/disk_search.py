@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.fft import next_fast_len
 from scipy.stats import norm
 
 from diskern.bragg.disk_gain import estimate_gain
+from diskern.bragg.disk_overlap import strongest, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disks import Candidates, Disks, Proposer
@@ -20,8 +21,13 @@ from diskern.errors import DiskernError
 from diskern.nets.correlation import correlate, parabolic_peaks
 
 Floats = NDArray[np.float64]
-BLOCK = 32
-"""Patterns searched at once."""
+BLOCK = 8
+"""Patterns searched at once: their maps stay in the processor's cache."""
+
+OVERLAP = 2.2
+"""Radii within which two disks overlap, uncertainty of the candidates included."""
+ROUNDS = 4
+"""Disks on top of each other that are told apart, at most."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,52 @@ def find_disks(
     else:
         candidates = proposer(electrons, probe.image)
     candidates = candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
-    found = refine_disks(electrons, probe, candidates, mask=good, orders=chosen.orders)
-    found = accept(found, probe, electrons.shape, chosen)
+    found = _measure(electrons, probe, candidates, good, chosen)
     return replace(
         found,
         intensity=found.intensity * gain,
         sigma_intensity=found.sigma_intensity * gain,
         background=found.background * gain,
     )
+
+
+def _measure(
+    electrons: NDArray[np.float32],
+    probe: Probe,
+    candidates: Candidates,
+    good: NDArray[np.bool_],
+    options: DiskOptions,
+) -> Disks:
+    """The strongest first, then in rounds those that what has been found does not explain."""
+    shape = electrons.shape
+    found, rest = Disks.empty(), candidates
+    for _ in range(ROUNDS):
+        if len(found):
+            rest = rest.select(
+                unexplained(electrons, probe, found, rest, _floor(shape, options), mask=good)
+            )
+        if len(rest) == 0:
+            break
+        top = strongest(
+            rest.pattern, rest.row, rest.col, rest.probability, OVERLAP * _size(probe), len(rest)
+        )
+        fresh = rest.select(top)
+        rest = rest.select(np.setdiff1d(np.arange(len(rest)), top))
+        touched = np.isin(found.pattern, fresh.pattern)
+        joint = _together(found.select(touched), fresh)
+        again = refine_disks(electrons, probe, joint, mask=good, orders=options.orders)
+        found = accept(Disks.concatenate([found.select(~touched), again]), probe, shape, options)
+    return found
+
+
+def _together(found: Disks, fresh: Candidates) -> Candidates:
+    """Disks measured before and new candidates, sorted by pattern."""
+    both = [
+        np.concatenate([getattr(found, name, np.ones(len(found))), getattr(fresh, name)])
+        for name in (f.name for f in fields(Candidates))
+    ]
+    order = np.argsort(both[0], kind="stable")
+    return Candidates(*(column[order] for column in both))
 
 
 def search_disks(
@@ -116,18 +160,19 @@ def search_disks(
     shape = patterns.shape[1:]
     good = np.ones(shape, bool) if mask is None else mask
     size, disk, ring = _kernels(probe, (shape[0], shape[1]))
-    floor = float(norm.isf(min(chosen.false_alarms / (shape[0] * shape[1]), 0.5)))
+    floor = _floor(patterns.shape, chosen)
     seen = _padded(good[None].astype(np.float32), size)
     area_in, area_out = (correlate(seen, k).clamp(min=1e-3)[0] for k in (disk, ring))
-    allowed = area_in > 0.4 * disk.sum()
-    allowed[shape[0] :] = allowed[:, shape[1] :] = False
-    allowed &= area_out > 0.1 * ring.sum()
+    allowed = (area_in > 0.4 * disk.sum()) & (area_out > 0.1 * ring.sum())
+    here = slice(None), slice(shape[0]), slice(shape[1])
+    area_in, area_out, allowed = (x[here[1:]] for x in (area_in, area_out, allowed.float()))
+    spectra = [torch.fft.rfft2(torch.fft.ifftshift(k)).conj() for k in (disk, ring)]
     parts = []
     for start in range(0, len(patterns), BLOCK):
-        block = _padded(patterns[start : start + BLOCK] * good, size)
-        inside, outside = correlate(block, disk), correlate(block, ring)
+        block = torch.fft.rfft2(_padded(patterns[start : start + BLOCK] * good, size))
+        inside, outside = (torch.fft.irfft2(block * k, s=size)[here] for k in spectra)
         peaks = _peaks(inside, outside, area_in, area_out, allowed, floor)
-        keep = _strongest(*peaks, chosen.spacing * _size(probe), chosen.limit)
+        keep = strongest(*peaks, chosen.spacing * _size(probe), chosen.limit)
         pattern, row, col, deviate = (p[keep] for p in peaks)
         parts.append((pattern + start, row, col, deviate))
     pattern, row, col, deviate = (np.concatenate(p) for p in zip(*parts, strict=True))
@@ -140,13 +185,18 @@ def accept(found: Disks, probe: Probe, shape: tuple[int, ...], options: DiskOpti
     inside &= (found.col > -0.5) & (found.col < shape[2] - 0.5)
     ratio = found.intensity / found.sigma_intensity
     sharp = np.maximum(found.sigma_row, found.sigma_col) < 0.35 * probe.radius
-    floor = norm.isf(min(options.false_alarms / (shape[1] * shape[2]), 0.5))
+    floor = _floor(shape, options)
     kept = found.select(inside & np.isfinite(ratio) & (ratio > floor) & sharp)
     ratio = kept.intensity / kept.sigma_intensity
     spacing = options.spacing * _size(probe)
-    keep = _strongest(kept.pattern, kept.row, kept.col, ratio, spacing, options.limit)
+    keep = strongest(kept.pattern, kept.row, kept.col, ratio, spacing, options.limit)
     kept = kept.select(keep)
     return kept.select(np.lexsort((-kept.intensity, kept.pattern)))
+
+
+def _floor(shape: tuple[int, ...], options: DiskOptions) -> float:
+    """Standard deviations that noise passes in no more places than allowed."""
+    return float(norm.isf(min(options.false_alarms / (shape[1] * shape[2]), 0.5)))
 
 
 def _size(probe: Probe) -> float:
@@ -228,13 +278,12 @@ def _peaks(
     floor: float,
 ) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
     """Pattern, row, column and normal deviate of local maxima of the contrast."""
-    rate = outside / area_out
-    contrast = (inside - rate * area_in) * allowed
-    highest = torch.nn.functional.max_pool2d(contrast[:, None], 3, 1, 1)[:, 0]
+    contrast = torch.addcmul(inside * allowed, outside, allowed * (-area_in / area_out))
+    pattern, row, col = _summits(contrast)
     # A quick bound on the deviate first: the likelihood ratio only where it may pass.
-    hopeful = (contrast == highest) & (contrast > 0.5 * floor)
-    hopeful &= contrast * contrast > (0.3 * floor) ** 2 * inside.clamp(min=0)
-    pattern, row, col = torch.nonzero(hopeful, as_tuple=True)
+    height, electrons = contrast[pattern, row, col], inside[pattern, row, col]
+    hopeful = (height > 0.5 * floor) & (height**2 > (0.3 * floor) ** 2 * electrons.clamp(min=0))
+    pattern, row, col = pattern[hopeful], row[hopeful], col[hopeful]
     n_in, n_out = (x[pattern, row, col].double().clamp(min=1e-6) for x in (inside, outside))
     a_in, a_out = area_in[row, col].double(), area_out[row, col].double()
     pooled = (n_in + n_out) / (a_in + a_out)
@@ -251,40 +300,20 @@ def _peaks(
     )
 
 
-def _strongest(
-    pattern: NDArray[np.int64],
-    row: Floats,
-    col: Floats,
-    strength: Floats,
-    spacing: float,
-    limit: int,
-) -> NDArray[np.int64]:
-    """Indices of those that have no stronger one within ``spacing`` px, by pattern and strength.
-
-    In rounds: each keeps what is the strongest of its neighbourhood, and clears that.
-    """
-    from scipy.spatial import cKDTree
-
-    if len(pattern) == 0:
-        return np.zeros(0, np.int64)
-    apart = 10 * spacing + 2 * float(np.abs([row, col]).max())
-    tree = cKDTree(np.stack([row, col, pattern * apart], 1))
-    pairs = tree.query_pairs(spacing, output_type="ndarray")
-    rank = np.empty(len(pattern), np.int64)
-    order = np.lexsort((-strength, pattern))
-    rank[order] = np.arange(len(order))
-    alive = np.ones(len(pattern), bool)
-    kept = np.zeros(len(pattern), bool)
-    while len(pairs):
-        stronger = np.where(rank[pairs[:, 0]] < rank[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
-        weaker = pairs.sum(1) - stronger
-        top = alive.copy()
-        top[weaker] = False
-        kept |= top
-        alive[weaker[top[stronger]]] = False
-        alive &= ~top
-        pairs = pairs[alive[pairs].all(1)]
-    kept |= alive
-    chosen = order[kept[order]]
-    first = np.searchsorted(pattern[chosen], pattern[chosen])
-    return np.asarray(chosen[np.arange(len(chosen)) - first < limit])
+def _summits(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pattern, row and column where a map is positive and above its eight neighbours."""
+    values = maps.numpy()
+    rises_down = values[:, 1:] > values[:, :-1]
+    rises_across = values[:, :, 1:] > values[:, :, :-1]
+    top = np.zeros(values.shape, bool)
+    inner = top[:, 1:-1, 1:-1]
+    np.greater(rises_down[:, :-1, 1:-1], rises_down[:, 1:, 1:-1], out=inner)
+    inner &= rises_across[:, 1:-1, :-1]
+    inner &= ~rises_across[:, 1:-1, 1:]
+    place = np.flatnonzero(top)
+    flat, width = values.reshape(-1), values.shape[2]
+    here, good = flat[place], flat[place] > 0
+    for step in (width + 1, width - 1, -width - 1, 1 - width):
+        good &= flat[place + step] <= here
+    pattern, row, col = np.unravel_index(place[good], values.shape)
+    return torch.from_numpy(pattern), torch.from_numpy(row), torch.from_numpy(col)
