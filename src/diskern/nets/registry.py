@@ -29,6 +29,8 @@ _SHIPPED = files("diskern.nets") / "weights"
 _ARCHITECTURES: dict[str, tuple[str, str]] = {
     "proposer": ("diskern.nets.disk_unet", "DiskUNet"),
     "fourier": ("diskern.nets.fourier_unet", "FourierUNet"),
+    "spot_set": ("diskern.nets.spot_set", "SpotSetNet"),
+    "resnet": ("diskern.nets.resnet", "ResNet"),
 }
 
 

@@ -55,4 +55,6 @@ def task_of(recipe: TrainingRecipe) -> Task:
 
 _TASKS = {
     "train": ("diskern.train.disks_task", "DiskTask"),
+    "train-spot-set": ("diskern.train.spot_sets_task", "SpotSetTask"),
+    "train-saed": ("diskern.train.saed_task", "SaedTask"),
 }

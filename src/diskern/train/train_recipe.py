@@ -90,6 +90,8 @@ class TrainRecipe(Table):
 
 _KINDS = {
     "train": ("diskern.train.train_recipe", "TrainRecipe"),
+    "train-spot-set": ("diskern.train.spot_sets_recipe", "SpotSetTrainRecipe"),
+    "train-saed": ("diskern.train.saed_recipe", "SaedTrainRecipe"),
 }
 """Where the recipe of each kind of training lives."""
 

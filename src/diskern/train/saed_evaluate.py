@@ -1,0 +1,308 @@
+"""How well an image network names look-alike labels, and space groups from several zones.
+
+The measures are those of Table 1 of Ra et al., RSC Adv. 11, 38307 (2021): accuracy on held-out
+images, parameters, time per pattern; beside them the ensemble over zone axes, and what the
+ensemble gives when it is told the true labels, its ceiling.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from diskern.errors import DiskernError
+from diskern.nets.registry import Card, Model, save
+from diskern.nets.resnet import parameter_count, unit_images
+from diskern.symmetry.ensemble import Ensemble, Rule, join
+from diskern.symmetry.lookalike import RA_ZONES, LookAlikeTable, lookalike_labels
+from diskern.train.saed import label_settings
+from diskern.train.saed_images import sides_of
+from diskern.train.saed_recipe import SaedTrainRecipe
+from diskern.train.saed_task import image_blocks
+from diskern.train.task import Tell
+from diskern.train.train_recipe import parse_train_recipe
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+HELD_OUT = {"validation": "unseen crystals", "test": "unseen structure types"}
+PATTERNS = (1, 2, 3, 5, 10)
+DRAWS = 20
+"""Choices of zone axes of each crystal that the ensemble is measured with."""
+PROTOCOL = (
+    "Simulated kinematic images without noise, turned and cropped at random as in training. "
+    "Unseen crystals share their structure type with training crystals; unseen structure types "
+    "do not (random crystals among them are told apart). Accuracy of look-alike labels per image; "
+    "of space groups from the given number of random zone axes of one crystal."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a network said of the images of one side.
+
+    Attributes
+    ----------
+    probability : (N, L) of the labels.
+    label, crystal, space_group : (N,).
+    zone : (N, 3).
+    random : (N,) whether the crystal is a random one.
+    """
+
+    probability: Floats
+    label: Ints
+    crystal: Ints
+    space_group: Ints
+    zone: Ints
+    random: NDArray[np.bool_]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(N,) whether the likeliest label is the true one."""
+        return np.asarray(self.probability.argmax(1) == self.label)
+
+
+def look_at(
+    net: nn.Module,
+    recipe: SaedTrainRecipe,
+    side: str,
+    *,
+    limit: int | None = None,
+    tell: Tell | None = None,
+) -> Seen:
+    """Ask a network about the held-out images of a recipe.
+
+    Parameters
+    ----------
+    limit : images at most, a random part of the side.
+    """
+    source = image_blocks(recipe, side, tell)
+    count = len(source.images) if limit is None else min(limit, len(source.images))
+    blocks = [source.block(n) for n in range(-(-count // source.size))]
+    probability = []
+    net.eval()
+    with torch.inference_mode():
+        for start in range(0, len(blocks), 8):
+            images = np.concatenate([b["image"] for b in blocks[start : start + 8]])
+            logits = net(unit_images(torch.from_numpy(images).to(recipe.device)))
+            probability.append(logits.softmax(1).cpu().numpy().astype(np.float64))
+    facts = {
+        name: np.concatenate([b[name] for b in blocks]).astype(np.int64)
+        for name in ("label", "crystal", "space_group", "zone")
+    }
+    return Seen(
+        probability=np.concatenate(probability),
+        random=source.images.random[facts["crystal"]],
+        **facts,
+    )
+
+
+def label_scores(seen: Seen) -> dict[str, float]:
+    """Accuracy (of three guesses too), macro F1, log loss and calibration error of labels."""
+    p, truth = seen.probability, seen.label
+    own = np.maximum(p[np.arange(len(p)), truth], 1e-12)
+    rank = (p > own[:, None]).sum(1)
+    return {
+        "images": float(len(p)),
+        "top_1": float(seen.right.mean()),
+        "top_3": float((rank < 3).mean()),
+        "macro_f1": _macro_f1(p.argmax(1), truth),
+        "nll": float(-np.log(own).mean()),
+        "ece": calibration_error(p.max(1), seen.right),
+    }
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> float:
+    """Expected calibration error: |confidence − accuracy|, averaged over equal steps of the first.
+
+    Guo et al., ICML 2017, arXiv:1706.04599.
+    """
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    total = np.bincount(place, minlength=bins)
+    gap = np.bincount(place, weights=confidence - right, minlength=bins)
+    return float(np.abs(gap).sum() / total.sum())
+
+
+def _macro_f1(guess: Ints, truth: Ints) -> float:
+    """Mean over the labels that occur."""
+    labels = np.unique(truth)
+    hit = np.array([np.sum((guess == c) & (truth == c)) for c in labels])
+    named = np.array([np.sum(guess == c) for c in labels])
+    there = np.array([np.sum(truth == c) for c in labels])
+    return float((2 * hit / (named + there)).mean())
+
+
+def ensemble_rows(
+    seen: Seen, ensemble: Ensemble, patterns: Sequence[int] = PATTERNS, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Accuracy of the space group from several random zone axes of one crystal.
+
+    Returns
+    -------
+    A row for each number of patterns: ``mean`` and ``product`` of the network's probabilities,
+    and ``mean_ideal``, ``product_ideal`` where the labels are known for certain.
+    """
+    said = ensemble.of_labels(seen.probability)
+    told = ensemble.of_labels(np.eye(seen.probability.shape[1])[seen.label])
+    rows = []
+    for count in patterns:
+        chosen, truth = _draw_sets(seen, count, seed)
+        if not len(chosen):
+            continue
+        place = np.searchsorted(ensemble.groups, truth)
+        row: dict[str, Any] = {"patterns": count, "sets": len(chosen)}
+        for rule in get_args(Rule):
+            row[rule] = _share_right(join(said[chosen], rule), place)
+            row[f"{rule}_ideal"] = _share_right(join(told[chosen], rule), place)
+        rows.append(row)
+    return rows
+
+
+def _share_right(probability: Floats, place: Ints) -> float:
+    """Accuracy of the likeliest group; equal ones share the point."""
+    best = probability >= probability.max(-1, keepdims=True) * (1 - 1e-9)
+    return float((best[np.arange(len(place)), place] / best.sum(-1)).mean())
+
+
+def _draw_sets(seen: Seen, count: int, seed: int) -> tuple[Ints, Ints]:
+    """(M, count) images of one crystal along different zones, and its group (M,)."""
+    rng = np.random.default_rng([seed, count])
+    sets, truth = [], []
+    _, zone = np.unique(seen.zone, axis=0, return_inverse=True)
+    for crystal in np.unique(seen.crystal):
+        own = np.flatnonzero(seen.crystal == crystal)
+        for _ in range(DRAWS):
+            mixed = rng.permutation(own)
+            _, first = np.unique(zone[mixed].ravel(), return_index=True)
+            if len(first) < count:
+                continue
+            sets.append(mixed[rng.permutation(first)[:count]])
+            truth.append(int(seen.space_group[own[0]]))
+    return np.array(sets, dtype=np.int64).reshape(-1, count), np.array(truth, dtype=np.int64)
+
+
+def time_per_pattern(net: nn.Module, size: int, repeats: int = 9) -> float:
+    """Median milliseconds of one image of ``size``² px alone, on the threads torch has."""
+    image = unit_images(torch.rand(1, size, size))
+    net = net.to("cpu").eval()
+    with torch.inference_mode():
+        net(image)
+        took = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            net(image)
+            took.append(time.perf_counter() - begun)
+    return 1e3 * statistics.median(took)
+
+
+def table_of(recipe: SaedTrainRecipe) -> LookAlikeTable:
+    """Look-alike classes of a recipe's groups along its zones."""
+    groups = sorted({n for source in recipe.data.crystals for n in source.space_groups})
+    return lookalike_labels(label_settings(groups), recipe.data.zones or RA_ZONES)
+
+
+def evaluate_saed(
+    model: Model, *, limit: int | None = None, tell: Tell | None = None
+) -> dict[str, Any]:
+    """Everything that is measured of one image network, on the held-out sides of its own recipe.
+
+    Parameters
+    ----------
+    limit : images of each side at most.
+
+    Returns
+    -------
+    ``table``: the row of the published table. ``sides``: scores by held-out side.
+    ``ensemble``: rows by side and number of patterns.
+
+    Raises
+    ------
+    DiskernError
+        Where the card holds no recipe of such a training.
+    """
+    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
+    if not isinstance(recipe, SaedTrainRecipe):
+        raise DiskernError(f"{model.card.name} was not trained on look-alike labels")
+    here = recipe.model_copy(update={"device": "cpu"})
+    ensemble = Ensemble(table_of(here))
+    crystals = sides_of(here)
+    sides: list[dict[str, Any]] = []
+    together: list[dict[str, Any]] = []
+    for side, words in HELD_OUT.items():
+        if not crystals[side]:
+            continue
+        seen = look_at(model.net, here, side, limit=limit, tell=tell)
+        for part, chosen in _parts(words, seen).items():
+            scores = label_scores(chosen)
+            count = int(len(np.unique(chosen.crystal)))
+            sides.append({"held_out": part, "crystals": count, **scores})
+            together += [{"held_out": part, **row} for row in ensemble_rows(chosen, ensemble)]
+    return {
+        "table": _table_row(model, here, sides),
+        "sides": sides,
+        "ensemble": together,
+    }
+
+
+def _parts(words: str, seen: Seen) -> dict[str, Seen]:
+    """A side, and where it has both, its known and its random structures apart."""
+    parts = {words: seen}
+    if seen.random.any() and not seen.random.all():
+        for name, keep in (("known", ~seen.random), ("random", seen.random)):
+            arrays: Mapping[str, Any] = {k: v[keep] for k, v in vars(seen).items()}
+            parts[f"{words}, {name}"] = Seen(**arrays)
+    return parts
+
+
+def _table_row(
+    model: Model, recipe: SaedTrainRecipe, sides: list[dict[str, Any]]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "network": f"ResNet{model.card.arguments.get('depth', '')}",
+        "weights": model.card.name,
+        "start": "fine-tuned" if recipe.net.pretrained else "from scratch",
+        "size_px": recipe.data.crop,
+        "labels": model.card.arguments.get("classes", 0),
+        "parameters": parameter_count(model.net),
+        "ms_per_pattern": time_per_pattern(model.net, recipe.data.crop),
+    }
+    for entry in sides:
+        row[f"{entry['held_out']} %"] = 100 * entry["top_1"]
+    return row
+
+
+def finish(
+    recipe: SaedTrainRecipe, net: nn.Module, folder: Path, *, tell: Tell | None = None
+) -> Path:
+    """Measure a trained network on its held-out sides and write weights and card."""
+    net = net.to("cpu").eval()
+    card = Card(
+        name=recipe.name,
+        architecture="resnet",
+        arguments={
+            "depth": recipe.net.depth,
+            "classes": len(table_of(recipe)),
+            "width": recipe.net.width,
+        },
+        sha256="",
+        recipe=recipe.model_dump(mode="json"),
+        protocol=PROTOCOL,
+        summary="Names look-alike classes of cubic zone-axis images (Ra et al. 2021).",
+    )
+    found = evaluate_saed(Model(card, net), tell=tell)
+    metrics = {
+        f"{entry['held_out']}: {name}": round(entry[name], 5)
+        for entry in found["sides"]
+        for name in ("images", "top_1", "top_3", "macro_f1", "nll", "ece")
+    }
+    stamped = Card(**{**vars(card), "metrics": metrics})
+    return save(net, stamped, folder)
