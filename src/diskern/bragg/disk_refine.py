@@ -25,8 +25,8 @@ LOW = 2
 """Largest order of the first step, and of disks that show no finer contrast."""
 FINER = 0.01
 """Posterior probability of the highest low order from which on higher ones are tried."""
-CHUNK = 192
-"""Disks fitted together, about: their windows stay in the processor's cache."""
+CHUNK = 200_000
+"""Pixels of the windows fitted together, about: they stay in the processor's cache."""
 FLOOR = 0.05
 """Least variance of a pixel, of the disk's mean level: the fringes of a model may fall below 0."""
 
@@ -59,10 +59,11 @@ def refine_disks(
     reach = rim.extent + max(2.0, 0.1 * probe.radius)
     low, full = (Tables.of(probe.radius, reach, min(highest, n)) for n in (LOW, highest))
     near = _neighbours(candidates, reach + rim.extent + probe.edge)
+    size = max(1, CHUNK // len(low.row))
     parts, places = [], []
     for together in (False, True):
         chosen = np.flatnonzero(near == together)
-        for start, stop in _chunks(candidates.pattern[chosen], together):
+        for start, stop in _chunks(candidates.pattern[chosen], together, size):
             place = chosen[start:stop]
             part = candidates.select(place)
             parts.append(_refine_chunk(patterns, mask, part, rim, (low, full), together))
@@ -85,15 +86,15 @@ def _neighbours(candidates: Candidates, distance: float) -> NDArray[np.bool_]:
     return near
 
 
-def _chunks(pattern: NDArray[np.int64], whole: bool) -> list[tuple[int, int]]:
-    """Ranges of disks, of whole patterns if need be."""
-    size = len(pattern)
+def _chunks(pattern: NDArray[np.int64], whole: bool, size: int) -> list[tuple[int, int]]:
+    """Ranges of about ``size`` disks, of whole patterns if need be."""
+    total = len(pattern)
     if not whole:
-        return [(n, min(n + CHUNK, size)) for n in range(0, size, CHUNK)]
-    ends = np.append(np.nonzero(np.diff(pattern))[0] + 1, size)
+        return [(n, min(n + size, total)) for n in range(0, total, size)]
+    ends = np.append(np.nonzero(np.diff(pattern))[0] + 1, total)
     chunks, start = [], 0
     for i, stop in enumerate(ends):
-        if size and (i + 1 == len(ends) or ends[i + 1] - start > CHUNK):
+        if total and (i + 1 == len(ends) or ends[i + 1] - start > size):
             chunks.append((start, int(stop)))
             start = int(stop)
     return chunks
