@@ -113,6 +113,13 @@ def test_images_without_a_whole_disk_are_refused(image, words):
         measure_probe(image)
 
 
-def test_patterns_without_counts_are_refused():
+@pytest.mark.parametrize("counts", [0.0, 0.01, 1.0, 100.0])
+def test_noise_is_no_disk(counts):
+    noise = np.random.default_rng(0).poisson(counts, (12, 96, 96)).astype(np.float32)
     with pytest.raises(DiskernError, match="no disk"):
-        estimate_probe(np.zeros((4, 64, 64), np.float32))
+        estimate_probe(noise)
+
+
+def test_a_thousand_electrons_show_the_probe():
+    probe = Probe.synthetic((112, 112), 6.0, 0.6)
+    assert estimate_probe(patterns(probe, 20.0, 1e3)).radius == pytest.approx(6.0, abs=0.3)

@@ -32,8 +32,8 @@ LOOKED_AT = 6
 """Patterns in which circles are tried."""
 COARSE = 6.0
 """Pixels are added in squares for circles beyond this radius, as long as they keep it."""
-SURE = 10.0
-"""Least sum of the deviates of the best circles: noise alone has hardly any contrast."""
+SURE = 3.2
+"""Least deviate of a pattern's best circle, in its worst sector; noise alone makes about 2."""
 WIDE = 1.13
 """Circles across which the counts fall most are wider than disks: length counts, too."""
 BRIGHTEST = 6
@@ -100,13 +100,13 @@ def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
     seen = torch.from_numpy(good.astype(np.float32))[None]
     largest = min(good.shape) / 4
     tries = SMALLEST * STEP ** np.arange(1 + int(np.log(largest / SMALLEST) / np.log(STEP)))
-    scores = np.zeros(len(tries))
+    scores = np.zeros((len(tries), BRIGHTEST))
     for i, radius in enumerate(tries):
         # Larger circles are looked at in coarser pixels.
         side = max(1, int(radius / COARSE))
         scores[i] = _fall(_binned(block, side), _binned(seen, side), radius / side)
-    best = int(scores.argmax())
-    if scores[best] < SURE:
+    best = int(scores.sum(1).argmax())
+    if scores[best, 0] < SURE:
         raise DiskernError("the patterns show no disk; give an image of the beam in vacuum")
     return float(tries[best])
 
@@ -118,8 +118,8 @@ def _binned(block: torch.Tensor, side: int) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(block[:, None], side)[:, 0] * side**2
 
 
-def _fall(block: torch.Tensor, seen: torch.Tensor, radius: float) -> float:
-    """How surely and how far the counts fall across circles of a radius, the best ones added.
+def _fall(block: torch.Tensor, seen: torch.Tensor, radius: float) -> list[float]:
+    """How surely and how far the counts fall across circles of a radius, a pattern's best ones.
 
     Of three sectors of a circle the least counts: a wide circle that touches a bright disk
     somewhere is none.
@@ -141,7 +141,7 @@ def _fall(block: torch.Tensor, seen: torch.Tensor, radius: float) -> float:
     edge = int(np.ceil(reach))
     score[:, :edge] = score[:, height - edge :] = 0
     score[:, :, :edge] = score[:, :, width - edge :] = 0
-    return sum(float(best.sum()) for best in _highest(score, int(np.ceil(radius))))
+    return [float(best.mean()) for best in _highest(score, int(np.ceil(radius)))]
 
 
 def _sector_fall(
