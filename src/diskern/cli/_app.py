@@ -83,6 +83,10 @@ VERBS: dict[str, Verb] = {
         "diskern.cli.train:train",
         "Networks from recipes: data on the fly, interrupted and resumed at will.",
     ),
+    "evaluate": Verb(
+        "diskern.cli.evaluate:evaluate",
+        "How good trained networks are on patterns that they have not seen.",
+    ),
     "models": Verb(
         "diskern.cli.models:models",
         "Trained networks that ship with the program, and their cards.",

@@ -112,7 +112,7 @@ def label_scores(seen: Seen) -> dict[str, float]:
     own = np.maximum(p[np.arange(len(p)), truth], 1e-12)
     rank = (p > own[:, None]).sum(1)
     return {
-        "images": float(len(p)),
+        "images": len(p),
         "top_1": float(seen.right.mean()),
         "top_3": float((rank < 3).mean()),
         "macro_f1": _macro_f1(p.argmax(1), truth),
@@ -243,7 +243,7 @@ def evaluate_saed(
         seen = look_at(model.net, here, side, limit=limit, tell=tell)
         for part, chosen in _parts(words, seen).items():
             scores = label_scores(chosen)
-            count = int(len(np.unique(chosen.crystal)))
+            count = len(np.unique(chosen.crystal))
             sides.append({"held_out": part, "crystals": count, **scores})
             together += [{"held_out": part, **row} for row in ensemble_rows(chosen, ensemble)]
     return {

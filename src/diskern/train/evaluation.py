@@ -1,0 +1,98 @@
+"""What a trained network is measured by, chosen by its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from diskern.errors import DiskernError
+from diskern.nets.registry import Model, load
+from diskern.train.disks import DiskSet
+from diskern.train.disks_evaluate import evaluate, summary
+from diskern.train.saed_evaluate import evaluate_saed
+from diskern.train.train_finish import finder_of
+from diskern.train.train_recipe import TrainRecipe, parse_train_recipe
+
+Rows = list[dict[str, Any]]
+Tell = Callable[[str], None]
+
+LIMIT = 100
+"""Blocks of patterns that a disk finder is measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Measures of one network.
+
+    Attributes
+    ----------
+    name, architecture : of the weights.
+    protocol : how they were measured, in words.
+    tables : rows of values by the table's name; ``"table"`` holds the one row that stands
+        beside other networks'.
+    """
+
+    name: str
+    architecture: str
+    protocol: str
+    tables: dict[str, Rows]
+
+
+def evaluate_weights(
+    name: str | Path, *, limit: int | None = None, tell: Tell | None = None
+) -> Evaluation:
+    """Measure weights on the patterns that their own recipe holds out.
+
+    Parameters
+    ----------
+    name : of shipped weights, or a ``.safetensors`` file with its card beside it.
+    limit : samples at most of every side, for a quick look.
+
+    Raises
+    ------
+    DiskernError
+        For unknown weights, or those whose card lacks the recipe.
+    """
+    model = load(name)
+    if not model.card.recipe:
+        raise DiskernError(
+            f"the card of {model.card.name} names no recipe, so nobody knows what it has not seen"
+        )
+    found = _measures(model, limit, tell)
+    return Evaluation(model.card.name, model.card.architecture, model.card.protocol, found)
+
+
+def comparison(evaluations: Sequence[Evaluation]) -> Rows:
+    """One row for each network, all with the same columns; None where one was not measured."""
+    rows = [row for e in evaluations for row in e.tables.get("table", [])]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, Rows]:
+    if model.card.architecture == "resnet":
+        found = evaluate_saed(model, limit=limit, tell=tell)
+        return {**found, "table": [found["table"]]}
+    if model.card.architecture == "proposer":
+        return _disks(model, LIMIT if limit is None else limit)
+    if model.card.architecture == "spot_set":
+        measure = getattr(import_module("diskern.train.symmetry_evaluate"), "evaluate_symmetry")  # noqa: B009
+        return {"symmetry": measure(model, limit=limit, tell=tell)}
+    raise DiskernError(
+        f"{model.card.name} is a {model.card.architecture}; resnet, spot_set and proposer can be "
+        "evaluated"
+    )
+
+
+def _disks(model: Model, blocks: int) -> dict[str, Rows]:
+    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
+    if not isinstance(recipe, TrainRecipe):
+        raise DiskernError(f"{model.card.name} was not trained to find disks")
+    held = DiskSet(recipe.data, "test")
+    seen = evaluate(finder_of(model), [held.block(10_000 + i) for i in range(blocks)])
+    numbers = summary(seen, float(model.card.calibration["threshold"]))
+    row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
+    return {"table": [row]}

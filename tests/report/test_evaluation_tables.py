@@ -1,0 +1,46 @@
+"""Measures as Markdown, CSV and a figure."""
+
+from __future__ import annotations
+
+from diskern.report.evaluation import csv_table, ensemble_figure, markdown_table, words
+
+ROWS = [
+    {"network": "ResNet18", "parameters": 11689512, "accuracy": 84.9512, "test": None},
+    {"network": "a|b", "parameters": 5, "accuracy": 1e-5, "test": 2.0},
+]
+
+
+def test_markdown() -> None:
+    lines = markdown_table(ROWS).splitlines()
+    assert lines[0] == "| network | parameters | accuracy | test |"
+    assert lines[2] == "| ResNet18 | 11,689,512 | 84.95 | – |"
+    assert lines[3] == "| a\\|b | 5 | 1e-05 | 2 |"
+    assert markdown_table([]) == ""
+
+
+def test_csv_keeps_precision() -> None:
+    assert csv_table(ROWS).splitlines()[1] == "ResNet18,11689512,84.9512,"
+    assert csv_table([]) == ""
+
+
+def test_words() -> None:
+    assert (words(True), words(0.0), words(float("nan"))) == ("True", "0", "nan")
+
+
+def test_figure_has_a_panel_for_each_part() -> None:
+    rows = [
+        {
+            "held_out": part,
+            "patterns": k,
+            "mean": 0.4,
+            "mean_ideal": 0.6,
+            "product": 0.5,
+            "product_ideal": 0.7,
+        }
+        for part in ("a", "b")
+        for k in (1, 3)
+    ]
+    figure = ensemble_figure(rows)
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
+    drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
+    assert drawn == [[40, 40], [60, 60], [50, 50], [70, 70]]
