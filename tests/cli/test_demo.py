@@ -8,6 +8,7 @@ from PIL import Image
 from diskern.cli import _demo_images as images
 from diskern.cli._app import run
 from diskern.cli.demo import fits
+from diskern.report.gallery import Exhibit
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +64,22 @@ def test_what_counts_as_agreeing(cases, answer, refusal):
     assert not fits(cases["silicon"], wrong)
 
 
-def test_everything_lands_in_the_folder(identify_says, answer, refusal, tmp_path, capsys):
+@pytest.fixture
+def mapped(monkeypatch):
+    """A scan that was mapped at once."""
+    exhibit = Exhibit("A scan", "w", "c", "2 lattices", b"png", "maps/report.html", "2", True)
+    monkeypatch.setattr(
+        "diskern.cli._demo_scan.map_demo", lambda folder, tell: (exhibit, {"lattices": 2})
+    )
+
+
+def test_everything_lands_in_the_folder(identify_says, answer, refusal, mapped, tmp_path, capsys):
     asked = identify_says(answer, answer, answer, refusal)
     assert run(["demo", str(tmp_path / "d"), "--json", str(tmp_path / "all.json")]) == 0
     page = (tmp_path / "d" / "report.html").read_text()
     out = capsys.readouterr().out
-    assert "2 of 4 answers agree" in page
-    assert "2 of 4 answers agree" in out
+    assert "3 of 5 answers agree" in page
+    assert "3 of 5 answers agree" in out
     assert str(tmp_path / "d" / "report.html") in out
     for name, case in {c.name: c for c in images.cases()}.items():
         assert (tmp_path / "d" / name / "report.html").exists()
@@ -78,9 +88,10 @@ def test_everything_lands_in_the_folder(identify_says, answer, refusal, tmp_path
             np.testing.assert_array_equal(
                 np.asarray(Image.open(tmp_path / "d" / name / file)), image
             )
+    assert 'href="scan/maps/report.html"' in page
     assert len(asked.calls) == 4
     assert [e["agrees"] for e in json.loads((tmp_path / "all.json").read_text())] == [
-        True, False, False, True,
+        True, False, False, True, True,
     ]  # fmt: skip
 
 

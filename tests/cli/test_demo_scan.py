@@ -56,16 +56,18 @@ def test_the_truth_is_what_perfect_disks_give(scan: Scan) -> None:
 def test_the_scan_is_written_mapped_and_judged(tmp_path: Path, monkeypatch) -> None:
     stand_in_search.install(monkeypatch)
     radius = 1.8e-3 / 0.02508 / 0.024
-    estimate = staticmethod(lambda patterns: Probe.synthetic(patterns.shape[1:], radius, 0.5))
-    monkeypatch.setattr(Probe, "estimate", estimate, raising=False)
+    monkeypatch.setattr(
+        "diskern.bragg.disk_probe_estimate.estimate_probe",
+        lambda patterns, mask: Probe.synthetic(patterns.shape[1:], radius, 0.5),
+    )
     told: list[str] = []
-    found = demo.map_demo(tmp_path, told.append)
+    found, facts = demo.map_demo(tmp_path, told.append)
     assert {p.name for p in tmp_path.iterdir()} == {"scan.h5", "maps"}
-    assert found.report.exists()
+    assert (tmp_path / found.address).exists()
+    assert found.image.startswith(b"\x89PNG")
     assert (tmp_path / "maps" / "vectors.h5").exists()
     assert not (tmp_path / "maps" / "blocks").exists()
-    entry = json.loads(json.dumps(found.to_dict()))
-    assert set(entry) == {"title", "command", "truth", "agrees", "answer"}
-    assert entry["answer"]["lattices"] == 2
-    assert entry["answer"]["strain_error"] > 0
+    facts = json.loads(json.dumps(facts))
+    assert facts["lattices"] == 2
+    assert facts["strain_error"] > 0
     assert any("patterns" in words for words in told)

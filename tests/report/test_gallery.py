@@ -1,15 +1,18 @@
-from diskern.report.gallery import Exhibit, write_gallery
+from dataclasses import replace
+
+from diskern.report.gallery import Exhibit, picture_of, write_gallery
 
 
 def test_answers_stand_beside_the_truth(identified, refused, tmp_path):
-    exhibits = [
-        Exhibit(
-            "One <crystal>", "w", "diskern identify a", identified, "a/report.html", "Al", True
-        ),
-        Exhibit("Glass", "w", "c", refused, "b/report.html", "amorphous", False),
-        Exhibit("Unknown", "w", "c", refused, "c/report.html"),
-    ]
-    text = write_gallery("Several", exhibits, tmp_path / "index.html").read_text()
+    image = picture_of(identified)
+    assert image.startswith(b"\x89PNG")
+    assert picture_of(refused) != image
+    one = Exhibit(
+        "One <crystal>", "w", "diskern identify a", "Al", image, "a/report.html", "Al", True
+    )
+    glass = Exhibit("Glass", "w", "c", "Cubic", image, "b/report.html", "amorphous", False)
+    unknown = replace(glass, title="Unknown", truth="", agrees=None)
+    text = write_gallery("Several", [one, glass, unknown], tmp_path / "index.html").read_text()
     assert "1 of 2 answers agree" in text
     assert "One &lt;crystal&gt;" in text
     assert text.count("The answer fits.") == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diskern.patterns.pattern import Scan
+    from diskern.report.gallery import Exhibit
     from diskern.report.map_report import MapResults
 
 STRAIN, BEND, THICKNESS = 0.01, 3.0, 300.0
@@ -20,25 +20,6 @@ DOSE = 3e5
 """Electrons in a pattern."""
 _CLOSE = 1e-3
 """Largest rms difference of strain from the truth that counts as agreeing."""
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """What came of the scan, in words and numbers, ready for JSON."""
-
-    title: str
-    command: str
-    truth: str
-    answer: str
-    agrees: bool
-    report: Path
-    facts: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same entries as those of the other cases."""
-        said = {"words": self.answer, **self.facts}
-        return {"title": self.title, "command": self.command, "truth": self.truth,
-                "agrees": self.agrees, "answer": said}  # fmt: skip
 
 
 def simulated() -> Scan:
@@ -62,15 +43,21 @@ def simulated() -> Scan:
     )
 
 
-def map_demo(folder: Path, tell: Callable[[str], None]) -> Mapped:
-    """Write the scan as a file, map the file as a user would, compare with the truth."""
+def map_demo(folder: Path, tell: Callable[[str], None]) -> tuple[Exhibit, dict[str, Any]]:
+    """Write the scan as a file, map the file as a user would, compare with the truth.
+
+    Returns what the index page shows, its report's address within ``folder``, and the facts.
+    """
     from diskern.cli._maps import Wishes, make_folder, make_maps, summary, write_maps_to
     from diskern.cli._search import Request, forget, search
+    from diskern.report.gallery import Exhibit
+    from diskern.report.map_report import map_picture
     from diskern.simulate.scan_write import write_scan
 
     make_folder(folder)
     tell("simulating a scan")
     scan = simulated()
+    shape = scan.shape
     file, out = folder / "scan.h5", folder / "maps"
     write_scan(scan, file)
     make_folder(out)
@@ -83,16 +70,19 @@ def map_demo(folder: Path, tell: Callable[[str], None]) -> Mapped:
     results.vectors.to_emd(out / "vectors.h5")
     written = write_maps_to(results, out, None, tell)
     indexed, lattices, off = compared(results, scan.data.specimen.strain)
-    return Mapped(
-        "Two strained, bent grains of aluminium",
-        shlex.join(["diskern", "map", str(file), "-o", str(out), "--thickness", "30"]),
-        f"2 grains along [001], strain to ±{STRAIN:.0%}, tilt to {BEND:g} mrad at the edges",
-        f"{lattices} lattices, {indexed:.1%} of the patterns indexed, e_xx within "
+    exhibit = Exhibit(
+        title="Two strained, bent grains of aluminium",
+        words=f"A scan of {shape[0]}×{shape[1]} patterns of a foil 30 nm thick, without an image "
+        "of the beam in vacuum.",
+        command=shlex.join(["diskern", "map", str(file), "-o", str(out), "--thickness", "30"]),
+        answer=f"{lattices} lattices, {indexed:.1%} of the patterns indexed, e_xx within "
         f"{off * 100:.3f} % rms of the truth",
-        indexed > 0.9 and lattices == 2 and off < _CLOSE,
-        out / "report.html",
-        {**summary(results, written), "strain_error": off},
+        image=map_picture(results),
+        address="maps/report.html",
+        truth=f"2 grains along [001], strain to ±{STRAIN:.0%}, tilt to {BEND:g} mrad at the edges",
+        agrees=indexed > 0.9 and lattices == 2 and off < _CLOSE,
     )
+    return exhibit, {**summary(results, written), "strain_error": off}
 
 
 def compared(results: MapResults, truth: NDArray[Any]) -> tuple[float, int, float]:

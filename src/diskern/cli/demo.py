@@ -1,9 +1,10 @@
-"""`diskern demo`: simulated exposures, identified from their files as a user would."""
+"""`diskern demo`: simulated exposures and a scan, worked on from their files as a user would."""
 
 from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ Json = Annotated[
 
 
 def demo(folder: Folder = Path("demo"), json: Json = None) -> None:
-    """Simulate patterns, write them as files, identify them, and report.
+    """Simulate patterns and a scan, write them as files, identify and map them, and report.
 
     Everything lands in DIR: the exposures, a report for each case, and report.html over all.
     The exposures come from fixed seeds, and what each answer should be is known.
@@ -36,25 +37,32 @@ def demo(folder: Folder = Path("demo"), json: Json = None) -> None:
     start = time.perf_counter()
     with progress("simulating") as tell:
         from diskern.cli._demo_images import cases
+        from diskern.cli._demo_scan import map_demo
         from diskern.report.gallery import write_gallery
 
         exhibits: list[Exhibit] = []
+        entries: list[dict[str, Any]] = []
         for case in cases():
             tell(case.title.lower())
-            exhibits.append(_run(case, folder))
-        page = write_gallery(
-            "What diskern says about simulated patterns", exhibits, folder / "report.html"
-        )
+            exhibit, answer = _run(case, folder)
+            exhibits.append(exhibit)
+            entries.append(_entry(exhibit, answer.to_dict()))
+        mapped, facts = map_demo(folder / "scan", tell)
+        exhibits.append(replace(mapped, address=f"scan/{mapped.address}"))
+        entries.append(_entry(mapped, facts))
+        title = "What diskern says about simulated patterns"
+        page = write_gallery(title, exhibits, folder / "report.html")
     if json is not None:
-        write_json([_summary(e) for e in exhibits], json)
+        write_json(entries, json)
     if json != "-":
         _show(exhibits, page, time.perf_counter() - start)
 
 
-def _run(case: Case, folder: Path) -> Exhibit:
+def _run(case: Case, folder: Path) -> tuple[Exhibit, Identification]:
     """Write the exposures of one case, identify the files, write the answer beside them."""
-    from diskern.report.gallery import Exhibit
+    from diskern.report.gallery import Exhibit, picture_of
     from diskern.report.html import write_report
+    from diskern.report.verdict import verdict
 
     place = folder / case.name
     files = [_write(image, place / name) for name, image in case.images.items()]
@@ -63,16 +71,19 @@ def _run(case: Case, folder: Path) -> Exhibit:
     answer.provenance["command"] = command
     write_json(answer.to_dict(), str(place / "answer.json"))
     write_report(answer, place / "report.html")
-    truth = "amorphous" if case.phase is None else f"{case.phase}, space group {case.space_group}"
-    return Exhibit(
-        case.title,
-        case.words,
-        command,
-        answer,
-        f"{case.name}/report.html",
-        truth,
-        fits(case, answer),
+    exhibit = Exhibit(
+        title=case.title,
+        words=case.words,
+        command=command,
+        answer=verdict(answer),
+        image=picture_of(answer),
+        address=f"{case.name}/report.html",
+        truth="amorphous"
+        if case.phase is None
+        else f"{case.phase}, space group {case.space_group}",
+        agrees=fits(case, answer),
     )
+    return exhibit, answer
 
 
 def _identify(case: Case, files: list[Path]) -> Identification:
@@ -112,27 +123,26 @@ def fits(case: Case, answer: Identification) -> bool:
     return case.phase in phases_left(answer) and not misled
 
 
-def _summary(exhibit: Exhibit) -> dict[str, Any]:
+def _entry(exhibit: Exhibit, answer: dict[str, Any]) -> dict[str, Any]:
+    """A case for JSON."""
     return {
         "title": exhibit.title,
         "command": exhibit.command,
         "truth": exhibit.truth,
         "agrees": exhibit.agrees,
-        "answer": exhibit.identification.to_dict(),
+        "answer": answer,
     }
 
 
 def _show(exhibits: list[Exhibit], page: Path, seconds: float) -> None:
     from rich.text import Text
 
-    from diskern.report.verdict import verdict
-
     out = console()
     for exhibit in exhibits:
         mark = Text("✓ ", "green") if exhibit.agrees else Text("✗ ", "red")
         out.print(mark + Text(exhibit.title, "bold"))
         out.print(Text(f"  truth   {exhibit.truth}"))
-        out.print(Text(f"  answer  {verdict(exhibit.identification)}"))
+        out.print(Text(f"  answer  {exhibit.answer}"))
         out.print(Text(f"  {exhibit.command}\n", "dim"))
     right = sum(bool(e.agrees) for e in exhibits)
     out.print(

@@ -10,32 +10,37 @@ from typing import Any
 from diskern._version import __version__
 from diskern.report import figures
 from diskern.report.markup import Html, element, join, page, picture
-from diskern.report.verdict import verdict
 from diskern.symmetry.identification import Identification
 
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One identification on the index page.
+    """One answer on the index page.
 
     Attributes
     ----------
     words : what was given, a sentence or two.
     command : the command line that asks the same.
+    answer : in a sentence or two.
+    image : PNG that shows it.
+    address : the report, relative to the page.
     truth : what the specimen is, ``""`` where that is not known.
     agrees : whether the answer fits the truth, None where that is not known.
-    address : the report, relative to the page.
-    shown : which pattern stands for all.
     """
 
     title: str
     words: str
     command: str
-    identification: Identification
+    answer: str
+    image: bytes
     address: str
     truth: str = ""
     agrees: bool | None = None
-    shown: int = 0
+
+
+def picture_of(answer: Identification, shown: int = 0) -> bytes:
+    """PNG of one pattern of an identification."""
+    return figures.png_bytes(figures.pattern_figure(answer, shown, size=4.2))
 
 
 def write_gallery(title: str, exhibits: Sequence[Exhibit], path: Path) -> Path:
@@ -53,18 +58,17 @@ def write_gallery(title: str, exhibits: Sequence[Exhibit], path: Path) -> Path:
 def _score(exhibits: Sequence[Exhibit]) -> str:
     known = [e.agrees for e in exhibits if e.agrees is not None]
     if not known:
-        return f"{len(exhibits)} identifications."
+        return f"{len(exhibits)} answers."
     return f"{sum(known)} of {len(known)} answers agree with what was simulated."
 
 
 def _card(exhibit: Exhibit) -> Html:
-    figure = figures.pattern_figure(exhibit.identification, exhibit.shown, size=4.2)
-    image = picture(figures.png_bytes(figure), exhibit.title)
+    image = picture(exhibit.image, exhibit.title)
     answer: list[Any] = [
         element("h3", exhibit.title),
         element("p", exhibit.words, class_="soft"),
         element("p", element("code", exhibit.command)),
-        element("p", element("strong", verdict(exhibit.identification))),
+        element("p", element("strong", exhibit.answer)),
     ]
     if exhibit.truth:
         answer.append(_truth(exhibit))

@@ -94,6 +94,12 @@ def render_map_report(results: MapResults) -> str:
     return page(f"diskern: {results.title}", element("main", body))
 
 
+def map_picture(results: MapResults) -> bytes:
+    """PNG of the map that says most: strain where there is one, else all Bragg vectors."""
+    strain = results.strain
+    return look.png(_vector_map(results) if strain is None else figures.strain_figure(strain))
+
+
 def save_map_figures(results: MapResults, folder: str | Path) -> list[Path]:
     """The report's figures as PNG files in a folder; returns their paths."""
     target = Path(folder)
