@@ -18,7 +18,7 @@ STRAIN, BEND, THICKNESS = 0.01, 3.0, 300.0
 """Amplitude of the strain, mrad of tilt at the edges, Å of foil."""
 DOSE = 3e5
 """Electrons in a pattern."""
-_CLOSE = 1e-3
+_CLOSE = 2e-3
 """Largest rms difference of strain from the truth that counts as agreeing."""
 
 

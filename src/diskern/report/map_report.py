@@ -161,7 +161,7 @@ def _sentence(results: MapResults) -> str:
     if results.strain is not None:
         sigma = np.nanmedian(results.strain.sigma_e_xx) * 100
         if np.isfinite(sigma):
-            words += f"; strain to ±{sigma:.2g} %"
+            words += f"; strain known to ±{sigma:.2g} %"
     if results.tilt is not None and np.isfinite(results.tilt.magnitude).any():
         words += f"; median tilt {np.nanmedian(results.tilt.magnitude):.2g} mrad"
     return words + "."
