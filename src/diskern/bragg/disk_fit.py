@@ -1,8 +1,8 @@
 """One step of the Poisson fit of disks: rim × polynomial + background, all orders at once.
 
 The counts of a disk at p are modelled as S(u − p) q(u) + b(u): S the probe's rim, q a polynomial
-for what dynamical diffraction draws inside the disk, b a plane.  q and b are linear and are
-eliminated (variable projection; Golub & Pereyra, Inverse Problems 19 (2003) R1,
+for what dynamical diffraction draws inside the disk, b a gently bent plane.  q and b are linear
+and are eliminated (variable projection; Golub & Pereyra, Inverse Problems 19 (2003) R1,
 doi:10.1088/0266-5611/19/2/201), p is found by Gauss–Newton steps with the weights of Poisson
 noise.  One Cholesky factor serves polynomials of every degree, as the factors of nested models
 are leading blocks of it; the degrees are averaged with their Bayesian evidence, so that a
@@ -17,16 +17,17 @@ import torch
 
 from diskern.bragg.disk_basis import count, disk_basis
 
-BACKGROUND = 3
-"""Linear terms of the background: a plane."""
+BACKGROUND = 6
+"""Linear terms of the background: a plane and how it bends."""
 CONTRAST = 0.3
 """Prior rms of one polynomial's coefficient, of the disk's mean level: six of them make
 the full contrast of dynamical fringes."""
 
 TAPER = 0.5
 """Share of it from one degree to the next: smooth contrast is likelier than rough."""
-SLOPE = 0.2
-"""Prior rms of the background's slope: this share of it over a quarter of a disk's diameter."""
+SLOPE, BEND = 0.2, 0.03
+"""Prior rms of the background's slope and curvature: these shares of it over a quarter of a disk's
+diameter.  Without the second, a broad diffuse peak would be a disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Tables:
     @classmethod
     def of(cls, radius: float, reach: float, order: int) -> Tables:
         """Tables of a circular window of ``reach`` px for disks of a radius."""
-        basis = disk_basis(max(order, 1))
+        basis = disk_basis(max(order, 2))
         half = int(reach)
         grid = torch.arange(-half, half + 1, dtype=torch.float64)
         rows, cols = torch.meshgrid(grid, grid, indexing="ij")
@@ -63,16 +64,15 @@ class Tables:
         row, col = rows[keep], cols[keep]
         values = torch.from_numpy(basis.evaluate(row.numpy() / radius, col.numpy() / radius))
         m, product = count(order), torch.from_numpy(basis.product)
-        widest = count(2 * order) if order else 3
-        beside = count(order + 1)
+        beside, widest = count(order + 2), count(max(2 * order, order + 2, 4))
         return cls(
             order,
             row.float(),
             col.float(),
-            values[:, : max(widest, beside, count(2))].float().contiguous(),
+            values[:, :widest].float().contiguous(),
             product[: count(2 * order), :m, :m].reshape(-1, m * m).contiguous(),
             product[:beside, :BACKGROUND, :m].reshape(-1, BACKGROUND * m).contiguous(),
-            product[: count(2), :BACKGROUND, :BACKGROUND].reshape(-1, BACKGROUND**2).contiguous(),
+            product[: count(4), :BACKGROUND, :BACKGROUND].reshape(-1, BACKGROUND**2).contiguous(),
             torch.from_numpy(basis.degree[:m]),
         )
 
@@ -85,7 +85,7 @@ class Step:
     ----------
     shift : (N, 2) px to move.
     covariance : (N, 2, 2) px² of the position.
-    linear : (N, 3 + m) background and polynomial, at the shifted position.
+    linear : (N, 6 + m) background and polynomial, at the shifted position.
     weights : (N, order + 1) posterior probability of every degree.
     flux, variance_flux : (N,) intensity.
     """
@@ -115,12 +115,12 @@ def moments(weight: torch.Tensor, tables: Tables, size: int) -> torch.Tensor:
 
 
 def normal_matrix(weight: torch.Tensor, rim: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(N, 3 + m, 3 + m) of background and polynomial."""
+    """(N, 6 + m, 6 + m) of background and polynomial."""
     m, b = count(tables.order), BACKGROUND
     shaded = weight * rim
     matrix = weight.new_empty((len(weight), b + m, b + m), dtype=torch.float64)
-    matrix[:, :b, :b] = (moments(weight, tables, count(2)) @ tables.below).view(-1, b, b)
-    side = (moments(shaded, tables, count(tables.order + 1)) @ tables.beside).view(-1, b, m)
+    matrix[:, :b, :b] = (moments(weight, tables, count(4)) @ tables.below).view(-1, b, b)
+    side = (moments(shaded, tables, count(tables.order + 2)) @ tables.beside).view(-1, b, m)
     matrix[:, :b, b:] = side
     matrix[:, b:, :b] = side.mT
     inside = moments(shaded * rim, tables, count(2 * tables.order)) @ tables.inside
@@ -129,7 +129,7 @@ def normal_matrix(weight: torch.Tensor, rim: torch.Tensor, tables: Tables) -> to
 
 
 def project(image: torch.Tensor, rim: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(…, 3 + m) products of (…, n) weighted images with background and polynomial."""
+    """(…, 6 + m) products of (…, n) weighted images with background and polynomial."""
     m = count(tables.order)
     return torch.cat([moments(image, tables, BACKGROUND), moments(image * rim, tables, m)], dim=-1)
 
@@ -151,7 +151,7 @@ def gauss_newton(
     weight : (N, n) one over the variance; 0 where there is no pixel.
     rim : (N, n) S and its derivatives to the row and the column of p.
     inner : (N, n) polynomial q of the model.
-    linear : (N, 3 + m) background and polynomial of the model.
+    linear : (N, 6 + m) background and polynomial of the model.
     habit : (order + 1,) logarithm of the prior probability of every degree; equal by default.
     """
     S, S_row, S_col = rim
@@ -176,7 +176,7 @@ def gauss_newton(
 
 
 def _prior(linear: torch.Tensor, matrix: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(N, 3 + m) inverse prior variances of the linear terms; 0 where nothing is known."""
+    """(N, 6 + m) inverse prior variances of the linear terms; 0 where nothing is known."""
     b = BACKGROUND
     level = linear[:, b].abs()
     # A level below its own noise says nothing of the contrast it may have.
@@ -188,12 +188,13 @@ def _prior(linear: torch.Tensor, matrix: torch.Tensor, tables: Tables) -> torch.
     tiny = 1e-9 * matrix.diagonal(dim1=1, dim2=2)[:, : b + 1].amax(1, keepdim=True)
     prior[:, : b + 1] = tiny.clamp(min=1e-30)
     ground = torch.maximum(linear[:, 0].abs(), matrix[:, 0, 0].clamp(min=1e-30).rsqrt())
-    prior[:, 1:b] = (1 / (SLOPE * ground) ** 2)[:, None]
+    prior[:, 1:3] = (1 / (SLOPE * ground) ** 2)[:, None]
+    prior[:, 3:b] = (1 / (BEND * ground) ** 2)[:, None]
     return prior
 
 
 def _overlap(S: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(N, 3 + m) of which the disk's intensity is the product with the linear terms."""
+    """(N, 6 + m) of which the disk's intensity is the product with the linear terms."""
     m = count(tables.order)
     flux = (S @ tables.values[:, :m]).double()
     return torch.cat([flux.new_zeros(len(flux), BACKGROUND), flux], dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,12 +22,15 @@ SETTLED = 0.25
 """Standard uncertainties: a disk that moves by less has been measured."""
 LOW = 2
 """Largest order of the first step, and of disks that show no finer contrast."""
+HIGHEST = 6
+"""Largest order of disks that do: fringes of a third of the diameter."""
 FINER = 0.01
 """Posterior probability of the highest low order from which on higher ones are tried."""
 CHUNK = 200_000
 """Pixels of the windows fitted together, about: they stay in the processor's cache."""
-FLOOR = 0.05
-"""Least variance of a pixel, of the disk's mean level: the fringes of a model may fall below 0."""
+FLOOR, DARK = 0.05, 0.01
+"""Least variance of a pixel inside and outside a disk, of the disk's mean level: the fringes of a
+model may fall below 0, and no rim is known to the last percent."""
 
 
 def refine_disks(
@@ -72,8 +74,8 @@ def refine_disks(
 
 
 def order_of(radius: float) -> int:
-    """Largest order that a disk has pixels for."""
-    return int(min(6, max(2, math.floor(1.2 * radius))))
+    """Largest order tried inside a disk; evidence, not this, keeps smooth disks smooth."""
+    return HIGHEST if radius >= 2 else LOW
 
 
 def _neighbours(candidates: Candidates, distance: float) -> NDArray[np.bool_]:
@@ -107,7 +109,7 @@ class Fits:
     Attributes
     ----------
     position : (N, 2) px in the window.
-    linear : (N, 3 + m) background and polynomial.
+    linear : (N, 6 + m) background and polynomial.
     covariance : (N, 2, 2) px².
     order : (N,) most probable.
     flux, variance : (N,) intensity.
@@ -166,10 +168,9 @@ def _fit(
     """All steps: those that show fine contrast go on with all orders, those settled stop."""
     low, full = tables
     level, linear = _first_guess(windows, rim, low, origin)
-    floor = FLOOR * level[:, None] + 0.02
     fits = Fits.start(origin, linear, BACKGROUND + count(full.order))
     every = torch.arange(len(origin))
-    step = _move(fits, every, windows, rim, low, floor, origin, None, together)
+    step = _move(fits, every, windows, rim, low, level, origin, None, together)
     habit, fine = _habit(step.weights, full.order)
     if together or full.order == low.order:
         groups = [(every, full if bool(fine.any()) else low)]
@@ -181,7 +182,7 @@ def _fit(
             if len(at) == 0:
                 break
             here = windows if len(at) == len(every) else windows.select(at)
-            step = _move(fits, at, here, rim, table, floor[at], origin[at], habit, together)
+            step = _move(fits, at, here, rim, table, level[at], origin[at], habit, together)
             sigma = step.covariance.diagonal(dim1=1, dim2=2).sqrt()
             moving = (step.shift.abs() > SETTLED * sigma).any(1)
             at = at if together and bool(moving.any()) else at[moving]
@@ -194,12 +195,12 @@ def _move(
     windows: Windows,
     rim: Rim,
     tables: Tables,
-    floor: torch.Tensor,
+    level: torch.Tensor,
     origin: torch.Tensor,
     habit: torch.Tensor | None,
     together: bool,
 ) -> Step:
-    """One step of the disks ``at``, whose windows, floors and origins these are."""
+    """One step of the disks ``at``, whose windows, levels and origins these are."""
     size, limit = BACKGROUND + count(tables.order), max(1.5, 0.4 * rim.radius)
     position, linear = fits.position[at], fits.linear[at, :size]
     shape = rim(tables, position)
@@ -209,6 +210,7 @@ def _move(
         canvas.index_add_(0, windows.index.view(-1), (shape[0] * inner).view(-1))
         expected = canvas[windows.index] + ground
     residual = windows.counts - expected
+    floor = level[:, None] * (DARK + (FLOOR - DARK) * shape[0]) + 0.02
     weight = windows.valid / torch.maximum(expected, floor)
     step = gauss_newton(residual, weight, shape, inner, linear, tables, habit)
     free = windows.valid.sum(1) - 2 - BACKGROUND - count(tables.order)
@@ -242,7 +244,7 @@ def _habit(weights: torch.Tensor, order: int) -> tuple[torch.Tensor, torch.Tenso
 def _first_guess(
     windows: Windows, rim: Rim, tables: Tables, position: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N,) mean level inside the disks, and (N, 3 + m) uniform disks on flat backgrounds."""
+    """(N,) mean level inside the disks, and (N, 6 + m) uniform disks on flat backgrounds."""
     S = rim(tables, position)[0]
     inside = (S > 0.7) * windows.valid
     outside = (S < 0.1) * windows.valid

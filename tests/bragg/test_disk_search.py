@@ -1,0 +1,136 @@
+"""The search for disks without any number set by hand."""
+
+import numpy as np
+import pytest
+from disk_patterns import grid_places, paired, probe_of, simulate
+
+from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_search import DiskOptions, find_disks, search_disks
+from diskern.bragg.disks import Candidates
+from diskern.errors import DiskernError
+
+
+@pytest.mark.parametrize("dose", [1e2, 1e3, 1e4, 1e5, 1e6, 1e7])
+def test_noise_alone_makes_no_disks(dose: float) -> None:
+    rng = np.random.default_rng(int(np.log10(dose)))
+    rows, cols = np.indices((96, 96)) - 48
+    for shape in (np.ones((96, 96)), 1 / (rows**2 + cols**2 + 30.0**2)):
+        counts = rng.poisson(dose * shape / shape.sum(), (20, 96, 96)).astype(np.float32)
+        assert len(find_disks(counts, probe_of())) <= 3
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.9])
+@pytest.mark.parametrize("radius", [2.5, 6.0])
+def test_all_disks_and_nothing_else(contrast: float, radius: float) -> None:
+    place = grid_places(20, 96, 4.2 * radius)
+    seen = simulate(place, np.full((20, 9), 30_000.0), radius=radius, contrast=contrast)
+    disks = find_disks(seen.counts, probe_of(radius=radius))
+    error, sigma, false = paired(seen, disks, within=0.35 * radius + 0.5)
+    assert np.isfinite(error).all(axis=2).mean() >= (1.0 if contrast == 0 else 0.97)
+    assert false <= (0 if contrast == 0 else 3)
+    known = np.isfinite(error)
+    assert 0.8 < 1.4826 * np.median(np.abs(error[known] / sigma[known])) < 1.25
+
+
+def test_faint_disks_beside_a_bright_one() -> None:
+    place = grid_places(20, 96, 26)
+    electrons = np.full((20, 9), 400.0)
+    electrons[:, 4] = 1e6
+    seen = simulate(place, electrons, contrast=0.5)
+    error, _, false = paired(seen, find_disks(seen.counts, probe_of()))
+    assert np.isfinite(error).all(axis=2).mean() > 0.97
+    assert false <= 1
+
+
+def test_strongest_first_in_each_pattern() -> None:
+    place = grid_places(4, 96, 26)
+    electrons = np.random.default_rng(0).uniform(2e3, 2e4, (4, 9))
+    disks = find_disks(simulate(place, electrons).counts, probe_of())
+    assert (np.diff(disks.pattern) >= 0).all()
+    for n in range(4):
+        assert (np.diff(disks.intensity[disks.pattern == n]) <= 0).all()
+
+
+def test_gain_scales_counts_and_nothing_else() -> None:
+    place = grid_places(8, 96, 26)
+    seen = simulate(place, np.full((8, 9), 6000.0))
+    plain = find_disks(seen.counts, probe_of())
+    scaled = find_disks(seen.counts * 20, probe_of(), options=DiskOptions(gain=20.0))
+    assert scaled.row == pytest.approx(plain.row, abs=1e-4)
+    assert scaled.sigma_row == pytest.approx(plain.sigma_row, rel=1e-3)
+    assert scaled.intensity == pytest.approx(20 * plain.intensity, rel=1e-4)
+    guessed = find_disks(seen.counts * 20.5, probe_of())
+    assert np.median(guessed.sigma_row) == pytest.approx(np.median(plain.sigma_row), rel=0.2)
+
+
+def test_masked_pixels_make_no_disks() -> None:
+    place = grid_places(6, 96, 26)
+    seen = simulate(place, np.full((6, 9), 6000.0))
+    mask = np.ones((96, 96), bool)
+    mask[:, 20:24] = mask[60, 60] = False
+    spoilt = seen.counts.copy()
+    spoilt[:, ~mask] = np.nan
+    error, _, false = paired(seen, find_disks(spoilt, probe_of(), mask=mask))
+    assert false == 0
+    assert np.isfinite(error).all(axis=2).mean() > 0.95
+
+
+def test_two_overlapping_disks_are_two() -> None:
+    rng = np.random.default_rng(4)
+    first = 48 + rng.uniform(-0.5, 0.5, (30, 2))
+    place = np.stack([first, first + np.array([8.5, 5.0])], axis=1)
+    seen = simulate(place, np.tile([30_000.0, 20_000.0], (30, 1)))
+    error, _, false = paired(seen, find_disks(seen.counts, probe_of()))
+    assert np.isfinite(error).all(axis=2).mean() > 0.95
+    assert false == 0
+    assert np.sqrt(np.nanmean(error**2)) < 0.1
+
+
+def test_candidates_of_a_proposer_are_measured() -> None:
+    place = grid_places(3, 96, 26)
+    seen = simulate(place, np.full((3, 9), 6000.0))
+
+    def proposer(patterns: np.ndarray, probe: np.ndarray) -> Candidates:
+        assert probe.sum() == pytest.approx(1)
+        found = search_disks(patterns, probe_of())
+        return Candidates(
+            found.pattern, found.row, found.col, found.probability,
+            np.full(len(found), 3.0), *(np.full(len(found), 0.1),) * 3,
+        )  # fmt: skip
+
+    disks = find_disks(seen.counts, probe_of(), proposer=proposer)
+    assert len(disks) == 27
+    assert (disks.v_g == 3.0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"patterns": np.zeros((4, 4))}, "patterns of shape"),
+        ({"patterns": np.zeros((0, 96, 96))}, "patterns of shape"),
+        ({"patterns": np.zeros((1, 96, 96), complex)}, "patterns of shape"),
+        ({"patterns": np.array([["a"]])}, "patterns of shape"),
+        ({"patterns": np.full((1, 96, 96), np.nan)}, "not finite"),
+        ({"patterns": np.zeros((1, 64, 96))}, "the probe is"),
+        ({"mask": np.ones((96, 96))}, "mask of shape"),
+        ({"mask": np.ones((9, 96), bool)}, "mask of shape"),
+        ({"mask": np.zeros((96, 96), bool)}, "no pixel"),
+        ({"options": DiskOptions(gain=-1.0)}, "gain"),
+        ({"options": DiskOptions(gain=float("nan"))}, "gain"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(change: dict, words: str) -> None:
+    given = {"patterns": np.ones((1, 96, 96)), "probe": probe_of()} | change
+    with pytest.raises(DiskernError, match=words) as caught:
+        find_disks(**given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.0, -5.0, 7.0, 1e30])
+def test_constant_patterns_have_no_disks(value: float) -> None:
+    assert len(find_disks(np.full((2, 96, 96), value), probe_of())) == 0
+
+
+def test_a_probe_as_large_as_the_pattern() -> None:
+    counts = np.random.default_rng(0).poisson(5.0, (2, 32, 32))
+    assert len(find_disks(counts, Probe.synthetic((32, 32), 15.0))) == 0
