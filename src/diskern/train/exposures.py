@@ -85,8 +85,8 @@ def _about_direction(
     thickness = float(draw(recipe.thickness, rng))
     width = width_of(thickness) * float(draw(recipe.bend, rng))
     spread = math.radians(recipe.tilt)
-    near = table.select(_within_cone(table, axis, energy, TAILS * width, 3 * spread))
-    matrices = _orientations(axis, spread, recipe.per_direction, rng)
+    near = table.select(within_cone(table, axis, energy, TAILS * width, 3 * spread))
+    matrices = orientations_about(axis, spread, recipe.per_direction, rng)
     options = SaedOptions(width=width, max_excitation_error=TAILS * width, min_intensity=WEAKEST)
     spots = _simulate(near, matrices, energy, thickness, options, coupled)
     return Exposure(zone, matrices, spots)
@@ -144,7 +144,7 @@ def zone_list(largest: int) -> Ints:
     return np.array([u for u in product(axis, repeat=3) if math.gcd(*u) == 1])
 
 
-def _within_cone(
+def within_cone(
     table: Reflections, axis: Floats, energy: float, limit: float, spread: float
 ) -> NDArray[np.bool_]:
     """(P,) whether a beam within ``spread`` rad of ``axis`` can bring |s_g| below ``limit``."""
@@ -155,7 +155,7 @@ def _within_cone(
     return np.asarray(np.abs(s) <= 1.05 * limit + spread * np.sqrt(square) + 1e-3)
 
 
-def _orientations(axis: Floats, spread: float, count: int, rng: np.random.Generator) -> Floats:
+def orientations_about(axis: Floats, spread: float, count: int, rng: np.random.Generator) -> Floats:
     """(count, 3, 3) rotations that bring ``axis`` near +z, turned by any angle about it."""
     helper = np.eye(3)[int(np.abs(axis).argmin())]
     x = np.cross(helper, axis)

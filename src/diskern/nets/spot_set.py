@@ -1,0 +1,237 @@
+"""The spot-set network: symmetry of a crystal from the spots of one or more patterns.
+
+Attention among the tokens of a pattern (with a bias from how two places lie to each other) makes
+one vector of it; attention among the vectors of the patterns, in no order, makes one of the
+crystal.  A tree of conditional probabilities (system, Laue class, diffraction symbol, space
+group) is read from it, so that every level is the sum of the next.  Whether a pattern shows one
+crystal at all is asked of each pattern alone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS, diffraction_symbols
+
+RELATIONS = 6
+
+
+class SpotSets(NamedTuple):
+    """Patterns and the sets that are made of them.
+
+    Attributes
+    ----------
+    token : (B, T, F) tokens of all patterns.
+    place : (B, T, 2) their positions in the frame of the pattern.
+    there : (B, T) which tokens stand for something.
+    pattern : (B, P) facts of each pattern as a whole.
+    member : (S, K) rows of patterns that make each set.
+    member_there : (S, K) which of them stand for something.
+    known : (S, K, 3) ln of the scale in 1/Å (0 unless known), whether it is known, and ln of the
+        scale relative to the other patterns of the set (0 where they share none).
+    """
+
+    token: torch.Tensor
+    place: torch.Tensor
+    there: torch.Tensor
+    pattern: torch.Tensor
+    member: torch.Tensor
+    member_there: torch.Tensor
+    known: torch.Tensor
+
+
+class Verdicts(NamedTuple):
+    """What the network says.
+
+    Attributes
+    ----------
+    log_groups : (S, 230) log-probabilities of the space groups, given that there is a crystal.
+    crystal : (B,) log-odds that a pattern shows one crystal.
+    """
+
+    log_groups: torch.Tensor
+    crystal: torch.Tensor
+
+
+class SpotSetNet(nn.Module):
+    """See the module.
+
+    Parameters
+    ----------
+    fields, facts : columns of tokens and of patterns.
+    width, layers, heads : of the attention within patterns.
+    set_layers : of that among patterns.
+    """
+
+    def __init__(
+        self,
+        fields: int,
+        facts: int,
+        *,
+        width: int = 80,
+        layers: int = 4,
+        heads: int = 5,
+        set_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width={width} is no multiple of heads={heads}")
+        self.layers, self.heads = layers, heads
+        self.read_token = nn.Sequential(
+            nn.Linear(fields, width), nn.GELU(), small_linear(width, width)
+        )
+        self.read_facts = nn.Sequential(
+            nn.Linear(facts, width), nn.GELU(), small_linear(width, width)
+        )
+        self.relation = nn.Sequential(nn.Linear(RELATIONS, 16), nn.GELU())
+        self.bias = nn.Linear(16, layers * heads)
+        self.within = nn.ModuleList(Attention(width, heads) for _ in range(layers))
+        self.read_known = nn.Sequential(nn.Linear(3, width), nn.GELU(), small_linear(width, width))
+        self.query = nn.Parameter(torch.zeros(width))
+        self.among = nn.ModuleList(Attention(width, heads) for _ in range(set_layers))
+        self.crystal = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.single = nn.LayerNorm(width)
+        self.tree = Tree(width, symmetry_tree())
+        self.share = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, sets: SpotSets) -> Verdicts:
+        """Verdicts on every set, and whether each pattern is of a crystal."""
+        pattern = self.patterns(sets)
+        return Verdicts(self.together(pattern, sets), self.crystal(pattern)[:, 0])
+
+    def patterns(self, sets: SpotSets) -> torch.Tensor:
+        """(B, width) a vector of each pattern."""
+        summary = self.read_facts(sets.pattern)[:, None]
+        x = torch.cat([summary, self.read_token(sets.token)], 1)
+        there = torch.cat([torch.ones_like(sets.there[:, :1]), sets.there], 1)
+        biases = self._biases(sets.place, there)
+        for layer, bias in zip(self.within, biases, strict=True):
+            x = layer(x, bias)
+        return x[:, 0]
+
+    def together(self, pattern: torch.Tensor, sets: SpotSets) -> torch.Tensor:
+        """(S, 230) log-probabilities from the vectors of the patterns."""
+        x = pattern[sets.member] + self.read_known(sets.known)
+        there = torch.cat([torch.ones_like(sets.member_there[:, :1]), sets.member_there], 1)
+        # Each pattern's own opinion is added up, as independent witnesses' would be; attention
+        # corrects what they share.
+        own = self.tree.logits(self.single(x)) * sets.member_there[..., None]
+        x = torch.cat([self.query.expand(len(x), 1, -1), x], 1)
+        bias = torch.zeros(1, device=x.device).where(there, -1e9)[:, None, None, :]
+        for layer in self.among:
+            x = layer(x, bias)
+        return self.tree.log_leaves(self.tree.joint(x[:, 0]) + self.share * own.sum(1))
+
+    def _biases(self, place: torch.Tensor, there: torch.Tensor) -> list[torch.Tensor]:
+        """(B, heads, 1 + T, 1 + T) of each layer: how places lie, and which are empty."""
+        hidden = torch.zeros(1, device=place.device).where(there, -1e9)[:, None, None, :]
+        count = place.shape[1]
+        found = self.bias(self.relation(relations(place)))
+        found = found.view(len(place), count, count, self.layers, self.heads)
+        found = nn.functional.pad(found.permute(3, 0, 4, 1, 2), (1, 0, 1, 0))
+        return [layer + hidden for layer in found]
+
+
+def relations(place: torch.Tensor) -> torch.Tensor:
+    """(B, T, T, `RELATIONS`) of every two places: distance, angle with its sense, lengths.
+
+    The cross product keeps its sign, so that a pattern differs from its mirror image.
+    """
+    x, y = place[..., 0], place[..., 1]
+    dx, dy = x[:, :, None] - x[:, None], y[:, :, None] - y[:, None]
+    dot = x[:, :, None] * x[:, None] + y[:, :, None] * y[:, None]
+    cross = x[:, :, None] * y[:, None] - y[:, :, None] * x[:, None]
+    length = torch.sqrt(x * x + y * y + 1e-6)
+    product = length[:, :, None] * length[:, None]
+    near = torch.sqrt(dx * dx + dy * dy + 1e-6)
+    return torch.stack(
+        [near / 3, dot / product, cross / product, dx / 3, dy / 3, torch.exp(-near)], -1
+    )
+
+
+def small_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer whose first outputs are small."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=0.5 / inputs**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Attention(nn.Module):
+    """Attention and a small perceptron, each beside an identity."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ask = nn.Linear(width, 3 * width)
+        self.answer = small_linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 2 * width), small_linear(2 * width, width)
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """(B, N, width) with a bias that broadcasts to (B, heads, N, N)."""
+        batch, count, width = x.shape
+        asked = self.ask(self.before(x)).view(batch, count, 3, self.heads, width // self.heads)
+        q, k, v = asked.permute(2, 0, 3, 1, 4)
+        found = scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = x + self.answer(found.transpose(1, 2).reshape(batch, count, width))
+        widened: torch.Tensor = self.narrow(gelu(self.widen(self.between(x))))
+        return x + widened
+
+
+@cache
+def symmetry_tree() -> tuple[tuple[int, ...], ...]:
+    """For each class of each level the class above it.
+
+    Crystal systems (below one root), Laue classes, diffraction symbols, space groups.
+    """
+    symbols = diffraction_symbols()
+    system_of = {s.laue_class: SYSTEMS.index(s.system) for s in symbols}
+    symbol_of = {n: s.index for s in symbols for n in s.space_groups}
+    return (
+        (0,) * len(SYSTEMS),
+        tuple(system_of[c] for c in LAUE_CLASSES),
+        tuple(LAUE_CLASSES.index(s.laue_class) for s in symbols),
+        tuple(symbol_of[n] for n in range(1, 231)),
+    )
+
+
+class Tree(nn.Module):
+    """Conditional probabilities down a tree; those of the leaves sum to one."""
+
+    def __init__(self, width: int, above: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__()
+        self.sizes = [len(p) for p in above]
+        for level, p in enumerate(above):
+            # Not part of the weights: it follows from crystallography.
+            self.register_buffer(f"above{level}", torch.tensor(p), persistent=False)
+        self.logits = nn.Linear(width, sum(self.sizes))
+        self.joint = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            small_linear(2 * width, sum(self.sizes)),
+        )
+
+    def log_leaves(self, logits: torch.Tensor) -> torch.Tensor:
+        """(S, leaves) log-probabilities from (S, nodes) scores of all nodes."""
+        total = logits.new_zeros(len(logits), 1)
+        for level, part in enumerate(torch.split(logits, self.sizes, 1)):
+            above = getattr(self, f"above{level}")
+            total = total[:, above] + log_shares(part, above, total.shape[1])
+        return total
+
+
+def log_shares(scores: torch.Tensor, above: torch.Tensor, groups: int) -> torch.Tensor:
+    """(S, C) log-softmax of scores among the classes with the same parent."""
+    index = above.expand(len(scores), -1)
+    empty = scores.new_full((len(scores), groups), -torch.inf)
+    largest = empty.scatter_reduce(1, index, scores.detach(), "amax")
+    shifted = scores - largest.gather(1, index)
+    total = torch.zeros_like(empty).scatter_add(1, index, shifted.exp())
+    return shifted - total.log().gather(1, index)

@@ -1,0 +1,330 @@
+"""Sets of spot patterns of one crystal, made on the fly: what the spot-set network learns from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from diskern.bragg.spot_tokens import spot_tokens
+from diskern.crystal.crystal import Crystal
+from diskern.crystal.spacegroups import symbol_of
+from diskern.errors import DiskernError
+from diskern.simulate.bloch import BlochOptions, BlochWaves
+from diskern.simulate.kinematic import SaedOptions, simulate_saed_batch
+from diskern.simulate.shape_factors import width_of
+from diskern.simulate.spot_pattern import SpotPattern
+from diskern.simulate.structure_factors import Reflections
+from diskern.train.camera import SpotLists, record
+from diskern.train.exposures import (
+    COUPLED_THICKNESS,
+    MOST_COUPLED,
+    TAILS,
+    WEAKEST,
+    draw,
+    orientations_about,
+    within_cone,
+    zone_list,
+)
+from diskern.train.materials import Material, materials_of
+from diskern.train.samples import Block
+from diskern.train.split import prototype_family, split_materials
+from diskern.train.spot_negatives import KINDS, no_crystal
+from diskern.train.spot_nets import seen_nets
+from diskern.train.spot_sets_recipe import SpotSetsRecipe
+from diskern.train.spots import strongest
+
+Floats = NDArray[np.float64]
+
+SIDES = ("train", "validation", "test")
+MOST_BEAMS = 110
+"""Beams of a Bloch-wave pattern; where there are more, those nearest the Ewald sphere."""
+FEWEST_SPOTS = 4
+"""A pattern with fewer shows a crystal or none: it is not asked."""
+
+
+class SpotSets:
+    """Blocks of one side of a recipe; any process makes any block, and gets the same bytes.
+
+    A block holds ``per_block`` patterns, all of one crystal or none of any:
+
+    ``token``, ``place``, ``there``, ``pattern`` : see `diskern.bragg.spot_tokens.SpotTokens`.
+    ``q`` (N, 2) and ``intensity`` (N,) : the spots, 1/Å, the fitted centre taken off.
+    ``basis`` (2, 2) : rows (q_x, q_y) of the net, NaN where none was found.
+    ``space_group`` : 1 to 230, 0 of no crystal.
+    ``crystal`` : 1 or 0, -1 where the pattern is too poor to be asked.
+    ``zone`` (3,), ``thickness``, ``energy``, ``dynamical``, ``number`` : how it was made.
+
+    Parameters
+    ----------
+    side : train, validation or test: the crystals that the recipe's split holds out are parted
+        once more, by prototype, into validation (choices are made on it) and test.
+    materials : other crystals than the recipe's, for tests.
+    """
+
+    def __init__(
+        self,
+        recipe: SpotSetsRecipe,
+        side: str = "train",
+        materials: tuple[Material, ...] | None = None,
+    ) -> None:
+        if side not in SIDES:
+            raise DiskernError(f"side {side!r} is unknown; use {', '.join(SIDES)}")
+        self.recipe, self.side = recipe, side
+        if materials is None:
+            materials = sides_of(recipe)[SIDES.index(side)]
+        self.materials = materials
+        if not self.materials:
+            raise DiskernError(f"{recipe.name}: the {side} side has no crystal")
+        self._groups: dict[int, list[list[int]]] = defaultdict(lambda: [[], []])
+        for row, material in enumerate(self.materials):
+            made_up = material.key.startswith("random-")
+            self._groups[material.space_group][int(made_up)].append(row)
+        symbols: defaultdict[int, list[int]] = defaultdict(list)
+        for number in sorted(self._groups):
+            symbols[symbol_of(number).index].append(number)
+        self._symbols = [symbols[k] for k in sorted(symbols)]
+        self._exposed = lru_cache(maxsize=recipe.window // recipe.reuse + 8)(self._expose)
+        self._pool = lru_cache(maxsize=2)(self._drawn)
+
+    @property
+    def group_prior(self) -> Floats:
+        """(230,) how often each space group is drawn."""
+        out = np.zeros(230)
+        for members in self._symbols:
+            out[np.array(members) - 1] = 1 / len(members) / len(self._symbols)
+        return out
+
+    def material_of(self, number: int) -> int:
+        """Row of the crystal of a block; -1 where the block shows none."""
+        rng = self._rng(number)
+        if rng.random() < self.recipe.negatives and rng.random() < 0.75:
+            return -1
+        return self._chosen(number)
+
+    def block(self, number: int) -> Block:
+        """The patterns of a block, decided by recipe, side and number alone."""
+        rng, recipe = self._rng(number), self.recipe
+        negative = rng.random() < recipe.negatives
+        if negative and rng.random() < 0.75:
+            lists, basis = self._made_up(rng)
+            nothing = np.zeros(recipe.per_block)
+            facts: dict[str, Any] = {"zone": np.zeros((recipe.per_block, 3)), "energy": nothing}
+            facts |= {"thickness": nothing, "dynamical": nothing > 0, "group": 0}
+        else:
+            row = self._chosen(number)
+            lists, basis, facts = self._of_crystal(number, row, rng)
+            facts["group"] = self.materials[row].space_group
+        if negative and facts["group"]:
+            lists = _two_grains(lists, rng)
+            facts["group"] = 0
+        made = strongest(lists, recipe.max_spots)
+        position = made["q"].astype(np.float64)[..., ::-1]
+        tokens = spot_tokens(position, made["intensity"].astype(np.float64), basis[..., ::-1])
+        poor = made["count"] < FEWEST_SPOTS
+        b = recipe.per_block
+        return {
+            "token": tokens.token,
+            "place": tokens.place,
+            "there": tokens.there,
+            "pattern": tokens.pattern,
+            "q": made["q"],
+            "intensity": made["intensity"],
+            "basis": basis.astype(np.float32),
+            "space_group": np.full(b, facts["group"], dtype=np.int16),
+            "crystal": np.where(poor, -1, int(facts["group"] > 0)).astype(np.int8),
+            "zone": np.asarray(facts["zone"], dtype=np.int16),
+            "thickness": facts["thickness"].astype(np.float32),
+            "energy": facts["energy"].astype(np.float32),
+            "dynamical": facts["dynamical"],
+            "number": np.full(b, number, dtype=np.int64),
+        }
+
+    # --- what is drawn ----------------------------------------------------------------------
+    def _rng(self, *more: int) -> np.random.Generator:
+        return np.random.default_rng([self.recipe.seed, SIDES.index(self.side), *more])
+
+    def _chosen(self, number: int) -> int:
+        pool = self._pool(number // self.recipe.window)
+        return int(pool[self._rng(number, 1).integers(len(pool))])
+
+    def _drawn(self, window: int) -> NDArray[np.int64]:
+        """Crystals of a window of blocks: diffraction symbols first, then groups within them."""
+        rng = self._rng(window, 2, 2)
+        count = max(1, self.recipe.window // self.recipe.reuse)
+        rows = []
+        for _ in range(count):
+            groups = self._symbols[int(rng.integers(len(self._symbols)))]
+            real, made_up = self._groups[int(rng.choice(groups))]
+            pick = real if real and (not made_up or rng.random() < self.recipe.real_share) else None
+            rows.append(int(rng.choice(made_up if pick is None else pick)))
+        return np.array(rows)
+
+    def _made_up(self, rng: np.random.Generator) -> tuple[SpotLists, Floats]:
+        """Patterns without a crystal."""
+        b, n = self.recipe.per_block, self.recipe.max_spots
+        q, intensity = np.zeros((b, n, 2)), np.zeros((b, n))
+        basis = np.full((b, 2, 2), np.nan)
+        for i in range(b):
+            kind = KINDS[int(rng.integers(len(KINDS)))]
+            place, bright, basis[i] = no_crystal(kind, n, rng)
+            count = min(n, len(place))
+            q[i, :count], intensity[i, :count] = place[:count], bright[:count]
+        lists = SpotLists(q, intensity, np.zeros((b, n, 3), dtype=np.int64))
+        return (lists if self.recipe.clean else record(lists, rng)), basis
+
+    def _of_crystal(
+        self, number: int, row: int, rng: np.random.Generator
+    ) -> tuple[SpotLists, Floats, dict[str, Any]]:
+        """Recorded patterns of a crystal along as many directions, and the nets seen of them."""
+        lists, facts = self._exposed(row, number // self.recipe.window)
+        chosen = rng.permutation(len(lists.q))[: self.recipe.per_block]
+        lists = SpotLists(lists.q[chosen], lists.intensity[chosen], lists.hkl[chosen])
+        facts = {name: values[chosen] for name, values in facts.items()}
+        if not self.recipe.clean:
+            lists = record(lists, rng)
+        faintest = np.exp(rng.uniform(np.log(1e-4), np.log(2e-2), len(chosen)))
+        origin, basis = seen_nets(lists, facts["zone"], faintest)
+        there = lists.intensity > 0
+        return replace(lists, q=(lists.q - origin[:, None]) * there[..., None]), basis, facts
+
+    def _expose(self, row: int, window: int) -> tuple[SpotLists, dict[str, NDArray[Any]]]:
+        """Two foils of a crystal, ``per_block`` directions each, before any instrument."""
+        rng, recipe = self._rng(window, row, 3, 3), self.recipe
+        crystal = self.materials[row].crystal(recipe.displacement)
+        table = Reflections.of(crystal, recipe.g_max)
+        energy = float(rng.choice(recipe.voltages)) * 1e3
+        zones, axes = _directions(recipe, 2 * recipe.per_block, crystal, rng)
+        spread = np.radians(float(draw(recipe.tilt, rng)))
+        parts, thicknesses, dynamical = [], [], []
+        for half in np.split(axes, 2):
+            thickness = float(draw(recipe.thickness, rng))
+            turns = np.concatenate([orientations_about(axis, spread, 1, rng) for axis in half])
+            solved = crystal.volume < recipe.bloch_volume and rng.random() < recipe.bloch
+            if solved:
+                made = [_by_bloch(crystal, t, energy, thickness, recipe.g_max) for t in turns]
+                parts.append(_as_lists(made))
+            else:
+                parts.append(self._kinematic(table, half, turns, energy, thickness, spread, rng))
+            thicknesses.append(thickness)
+            dynamical.append(solved)
+        b = recipe.per_block
+        return _joined(parts), {
+            "zone": zones,
+            "energy": np.full(2 * b, energy),
+            "thickness": np.repeat(thicknesses, b),
+            "dynamical": np.repeat(dynamical, b),
+        }
+
+    def _kinematic(
+        self,
+        table: Reflections,
+        axes: Floats,
+        turns: Floats,
+        energy: float,
+        thickness: float,
+        spread: float,
+        rng: np.random.Generator,
+    ) -> SpotLists:
+        coupled = rng.random() < self.recipe.double_diffraction
+        width = width_of(thickness) * float(draw(self.recipe.bend, rng))
+        near = np.zeros(len(table), dtype=bool)
+        for axis in axes:
+            near |= within_cone(table, axis, energy, TAILS * width, 3 * spread)
+        if not coupled:
+            near &= np.abs(table.F) > 1e-4 * np.abs(table.F).max()
+        if not near.any():
+            near[0] = True
+        options = SaedOptions(
+            width=width, max_excitation_error=TAILS * width, min_intensity=WEAKEST
+        )
+        chosen = table.select(near)
+        made = simulate_saed_batch(
+            chosen, turns, energy=energy, thickness=thickness, options=options
+        )
+        if coupled and 2 < made.intensity.shape[1] <= MOST_COUPLED:
+            # The first Born orders hold for thin foils; a thicker one gets what these scatter.
+            thin = min(thickness, COUPLED_THICKNESS)
+            both = replace(options, double_diffraction=True)
+            made = simulate_saed_batch(chosen, turns, energy=energy, thickness=thin, options=both)
+        return SpotLists(made.q, made.intensity, made.hkl)
+
+
+def _directions(
+    recipe: SpotSetsRecipe, b: int, crystal: Crystal, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], Floats]:
+    """(B, 3) zone indices, zeros of general directions, and (B, 3) unit vectors; zones differ."""
+    known = zone_list(recipe.max_index)
+    # Long zone axes show few reflections, so microscopists stop at short ones.
+    weight = 1 / np.linalg.norm(known @ crystal.lattice, axis=1)
+    picked = known[rng.choice(len(known), b, replace=False, p=weight / weight.sum())]
+    general = rng.random(b) >= recipe.zone_share
+    vectors = np.where(general[:, None], rng.normal(size=(b, 3)), picked @ crystal.lattice)
+    zones = np.where(general[:, None], 0, picked)
+    return zones, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _by_bloch(
+    crystal: Crystal, turn: Floats, energy: float, thickness: float, g_max: float
+) -> SpotPattern:
+    """One dynamical pattern with at most `MOST_BEAMS` beams."""
+    s_max = 0.03
+    for _ in range(10):
+        options = BlochOptions(g_max=g_max, s_max=s_max, absorption=0.05, dtype="float32")
+        waves = BlochWaves(crystal, Rotation.from_matrix(turn), energy, options)
+        if len(waves) <= MOST_BEAMS:
+            break
+        s_max, g_max = 0.7 * s_max, 0.95 * g_max
+    return waves.spots(thickness, min_intensity=WEAKEST)[0]
+
+
+def _as_lists(patterns: list[SpotPattern]) -> SpotLists:
+    """Patterns in one padded table."""
+    return _joined([SpotLists(p.q[None], p.intensity[None], p.hkl[None]) for p in patterns])
+
+
+def _joined(parts: list[SpotLists]) -> SpotLists:
+    """One table, padded to the longest."""
+    longest = max(1, *(p.intensity.shape[1] for p in parts))
+
+    def padded(array: NDArray[Any]) -> NDArray[Any]:
+        more = [(0, 0), (0, longest - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, more)
+
+    names = ("q", "intensity", "hkl")
+    return SpotLists(*(np.concatenate([padded(getattr(p, n)) for p in parts]) for n in names))
+
+
+def _two_grains(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
+    """Each pattern with that of a neighbour over it, turned and about as strong."""
+    b = len(lists.q)
+    angle = rng.uniform(0, 2 * np.pi, (b, 1))
+    c, s = np.cos(angle), np.sin(angle)
+    other = np.roll(np.arange(b), 1)
+    q, bright = lists.q[other], lists.intensity[other]
+    turned = np.stack([c * q[..., 0] - s * q[..., 1], s * q[..., 0] + c * q[..., 1]], -1)
+    own, new = (x.max(1, initial=0.0, keepdims=True) for x in (lists.intensity, bright))
+    share = rng.uniform(0.5, 1.0, (b, 1)) * own / np.maximum(new, 1e-30)
+    return SpotLists(
+        np.concatenate([lists.q, turned], 1),
+        np.concatenate([lists.intensity, bright * share], 1),
+        np.concatenate([lists.hkl, np.zeros_like(lists.hkl)], 1),
+    )
+
+
+@lru_cache(maxsize=8)
+def sides_of(recipe: SpotSetsRecipe) -> tuple[tuple[Material, ...], ...]:
+    """Materials of train, validation and test; no prototype is in two of them."""
+    split = split_materials(materials_of(recipe), recipe.split, recipe.seed)
+    families = sorted({prototype_family(m) for m in split.validation})
+    tested = set(families[::2])
+    return (
+        split.train,
+        tuple(m for m in split.validation if prototype_family(m) not in tested),
+        tuple(m for m in split.validation if prototype_family(m) in tested),
+    )

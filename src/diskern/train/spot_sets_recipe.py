@@ -1,0 +1,99 @@
+"""What decides the pattern sets that a spot-set network learns symmetry from, and its training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from diskern.train.recipe import Count, Kilovolts, Positive, Range, Recipe, Share, Table
+from diskern.train.schedules import OptimiserTable
+from diskern.train.train_recipe import CheckpointTable
+
+
+class SpotSetsRecipe(Recipe):
+    """Sets of spot patterns of one crystal, every diffraction symbol equally often.
+
+    A block is one crystal, or several patterns that show none.
+    """
+
+    per_block: Annotated[int, Field(ge=1, le=64)] = 8
+    """Patterns of one crystal, each along a direction of its own."""
+    max_spots: Annotated[int, Field(ge=12, le=512)] = 96
+    zone_share: Share = 0.92
+    """Share of patterns along zone axes; the others are in general directions."""
+    max_index: Annotated[int, Field(ge=1, le=8)] = 3
+    tilt: Range = Range(low=0.05, high=1.0)
+    """Degrees off the direction, rms, drawn for each crystal."""
+    voltages: Annotated[tuple[Kilovolts, ...], Field(min_length=1)] = (80.0, 120.0, 200.0, 300.0)
+    thickness: Range = Range(low=30, high=600)
+    """Å"""
+    bend: Range = Range(low=1.0, high=8.0)
+    """Width of the rel-rods over that of a flat foil."""
+    double_diffraction: Share = 0.25
+    """Share of kinematic blocks whose twice-scattered beams light extinct reflections."""
+    bloch: Share = 0.5
+    """Share of the blocks of small cells that are solved by Bloch waves."""
+    bloch_volume: Positive = 300.0
+    """Å³ of the cell up to which Bloch waves are solved."""
+    negatives: Share = 0.1
+    """Share of blocks without a crystal."""
+    real_share: Share = 0.4
+    """Share of blocks whose crystal is no random one, where its space group has any."""
+    g_max: Annotated[float, Field(ge=0.6, le=4)] = 1.4
+    clean: bool = False
+    """Leave out everything that the instrument does."""
+    reuse: Count = 4
+    """How often a crystal comes again within a window of blocks, each time another half of its
+    beams, and recorded anew."""
+    window: Count = 1024
+    """Blocks of a window; the diffracted beams of its crystals are kept in memory."""
+
+
+class SpotNetTable(Table):
+    """The spot-set network."""
+
+    architecture: Literal["spot_set"] = "spot_set"
+    width: Annotated[int, Field(ge=8, le=512)] = 80
+    layers: Annotated[int, Field(ge=1, le=12)] = 4
+    heads: Annotated[int, Field(ge=1, le=16)] = 5
+    set_layers: Annotated[int, Field(ge=1, le=8)] = 2
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> SpotNetTable:
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+        return self
+
+
+class SpotSetTrainRecipe(Table):
+    """One training of a spot-set network, from seed to weights."""
+
+    kind: Literal["train-spot-set"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of a process; 0 leaves it to torch."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes beside each training process that make its patterns."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
+    scale_known: Share = 0.6
+    """Share of sets whose scale the network is told."""
+    sets: Annotated[tuple[int, ...], Field(min_length=1)] = (2, 3, 5, 8)
+    """Sizes of the sets drawn from each block, beside each pattern alone."""
+    refusal_weight: Positive = 0.5
+    data: SpotSetsRecipe
+    net: SpotNetTable = SpotNetTable()
+    optimiser: OptimiserTable
+    checkpoint: CheckpointTable = CheckpointTable()
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> SpotSetTrainRecipe:
+        batch, block = self.optimiser.batch, self.data.per_block
+        if batch % block:
+            raise ValueError(
+                f"optimiser.batch={batch} must be a multiple of data.per_block={block}"
+            )
+        if max(self.sets) > block:
+            raise ValueError(f"sets of {max(self.sets)} need data.per_block of as many")
+        return self
