@@ -23,6 +23,7 @@ from diskern.train.saed_evaluate import (
     ensemble_rows,
     evaluate_saed,
     label_scores,
+    look_at,
     table_of,
 )
 from diskern.train.saed_images import ImageBlocks, saed_images, sides_of
@@ -168,8 +169,21 @@ def seen(probability: np.ndarray, label: np.ndarray, **facts: np.ndarray) -> See
         "space_group": np.full(n, 225),
         "zone": np.zeros((n, 3), int),
         "random": np.zeros(n, bool),
+        "in_view": np.ones(n, bool),
     }
     return Seen(probability=probability, label=label, **{**blank, **facts})
+
+
+def test_nets_in_view() -> None:
+    """F along [111] shows 2-20 first: √8/a must fit into half the image."""
+    data = {**small().data.model_dump(), "zones": [(1, 1, 1)], "camera_lengths": [0.31]}
+    recipe = small(data=data)
+    found = look_at(build_net(recipe), recipe, "train")
+    edges = saed_images(recipe, "train").edges[found.crystal]
+    centred = found.space_group == 225
+    reach = 640e-6 / (0.31 * 0.0250793) * 18
+    assert (found.in_view == (np.sqrt(8) / edges < reach))[centred].all()
+    assert found.in_view[centred].any()
 
 
 def test_scores_of_known_answers() -> None:

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +23,19 @@ from torch import nn
 from diskern.errors import DiskernError
 from diskern.nets.registry import Card, Model, save
 from diskern.nets.resnet import parameter_count, unit_images
+from diskern.physics import wavelength
 from diskern.symmetry.ensemble import Ensemble, Rule, join
-from diskern.symmetry.lookalike import RA_ZONES, LookAlikeTable, lookalike_labels
+from diskern.symmetry.lookalike import (
+    RA_ZONES,
+    SPAN,
+    LookAlikeTable,
+    lattice_of_points,
+    lookalike_labels,
+    reduced,
+    zone_basis,
+)
 from diskern.train.saed import label_settings
-from diskern.train.saed_images import sides_of
+from diskern.train.saed_images import FACTS, sides_of
 from diskern.train.saed_recipe import SaedTrainRecipe
 from diskern.train.saed_task import image_blocks
 from diskern.train.task import Tell
@@ -41,7 +51,8 @@ DRAWS = 20
 PROTOCOL = (
     "Simulated kinematic images without noise, turned and cropped at random as in training. "
     "Unseen crystals share their structure type with training crystals; unseen structure types "
-    "do not (random crystals among them are told apart). Accuracy of look-alike labels per image; "
+    "do not (random crystals among them are told apart). A net is in view where its two shortest "
+    "vectors are shorter than half the image. Accuracy of look-alike labels per image; "
     "of space groups from the given number of random zone axes of one crystal."
 )
 
@@ -56,6 +67,8 @@ class Seen:
     label, crystal, space_group : (N,).
     zone : (N, 3).
     random : (N,) whether the crystal is a random one.
+    in_view : (N,) whether two independent vectors of the pattern's net fit into the image; of
+        the others no geometry can be seen.
     """
 
     probability: Floats
@@ -64,6 +77,7 @@ class Seen:
     space_group: Ints
     zone: Ints
     random: NDArray[np.bool_]
+    in_view: NDArray[np.bool_]
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -95,15 +109,33 @@ def look_at(
             images = np.concatenate([b["image"] for b in blocks[start : start + 8]])
             logits = net(unit_images(torch.from_numpy(images).to(recipe.device)))
             probability.append(logits.softmax(1).cpu().numpy().astype(np.float64))
-    facts = {
-        name: np.concatenate([b[name] for b in blocks]).astype(np.int64)
-        for name in ("label", "crystal", "space_group", "zone")
-    }
+    joined = {name: np.concatenate([b[name] for b in blocks]) for name in FACTS}
+    facts = {k: joined[k].astype(np.int64) for k in ("label", "crystal", "space_group", "zone")}
+    scale = recipe.data.detector_pixel * 1e-6 / joined["camera_length"]
+    scale /= np.vectorize(wavelength)(joined["energy"].astype(float))
+    second = _second_vectors(recipe)[facts["label"]]
+    edge = source.images.edges[facts["crystal"]]
     return Seen(
         probability=np.concatenate(probability),
         random=source.images.random[facts["crystal"]],
+        in_view=second / edge < scale * recipe.data.crop / 2,
         **facts,
     )
+
+
+@lru_cache(maxsize=8)
+def _second_vectors(recipe: SaedTrainRecipe) -> Floats:
+    """(L,) second shortest vector of each label's net in 1/edge: the longest of its members."""
+    table = table_of(recipe)
+    span = np.stack(np.meshgrid(*[np.arange(-SPAN, SPAN + 1)] * 2), -1).reshape(-1, 2)
+    out = np.zeros(len(table))
+    for place, entry in enumerate(table.classes):
+        for setting, zone in entry.members:
+            basis = zone_basis(zone)
+            seen = lattice_of_points(span[setting.visible(span @ basis)])
+            rows = reduced(seen @ basis, np.eye(3)).astype(np.float64)
+            out[place] = max(out[place], float(np.linalg.norm(rows, axis=1).max()))
+    return out
 
 
 def label_scores(seen: Seen) -> dict[str, float]:
@@ -204,6 +236,7 @@ def time_per_pattern(net: nn.Module, size: int, repeats: int = 9) -> float:
     return 1e3 * statistics.median(took)
 
 
+@lru_cache(maxsize=8)
 def table_of(recipe: SaedTrainRecipe) -> LookAlikeTable:
     """Look-alike classes of a recipe's groups along its zones."""
     groups = sorted({n for source in recipe.data.crystals for n in source.space_groups})
@@ -254,13 +287,19 @@ def evaluate_saed(
 
 
 def _parts(words: str, seen: Seen) -> dict[str, Seen]:
-    """A side, and where it has both, its known and its random structures apart."""
+    """A side; of it the images with their net in view; known and random structures apart."""
     parts = {words: seen}
+    if seen.in_view.any() and not seen.in_view.all():
+        parts[f"{words}, net in view"] = _part(seen, seen.in_view)
     if seen.random.any() and not seen.random.all():
-        for name, keep in (("known", ~seen.random), ("random", seen.random)):
-            arrays: Mapping[str, Any] = {k: v[keep] for k, v in vars(seen).items()}
-            parts[f"{words}, {name}"] = Seen(**arrays)
+        parts[f"{words}, known"] = _part(seen, ~seen.random)
+        parts[f"{words}, random"] = _part(seen, seen.random)
     return parts
+
+
+def _part(seen: Seen, keep: NDArray[np.bool_]) -> Seen:
+    arrays: Mapping[str, Any] = {name: values[keep] for name, values in vars(seen).items()}
+    return Seen(**arrays)
 
 
 def _table_row(

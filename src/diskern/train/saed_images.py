@@ -39,6 +39,7 @@ class SaedImages:
     classes : names of the labels.
     titles : of the crystals, by number.
     random : (M,) whether a crystal is a random one, of no known structure type.
+    edges : (M,) cell edges in Å.
     """
 
     images: NDArray[np.uint8]
@@ -46,6 +47,7 @@ class SaedImages:
     classes: tuple[str, ...]
     titles: tuple[str, ...]
     random: NDArray[np.bool_]
+    edges: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -144,6 +146,7 @@ def saed_images(
         classes=dataset.vocabulary["label"],
         titles=tuple(m.name for m in materials),
         random=np.array([m.formula == "" for m in materials]),
+        edges=np.array([m.crystal(recipe.data.displacement).parameters[0] for m in materials]),
     )
 
 
