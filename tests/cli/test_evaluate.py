@@ -88,7 +88,7 @@ def test_json_for_machines(weights: list[str], capsys: pytest.CaptureFixture[str
     (side,) = one["tables"]["sides"]
     assert side["held_out"] == "unseen crystals"
     assert side["images"] == 8
-    assert 0 <= side["top_1"] <= side["top_3"] <= 1
+    assert 0 <= side["top1"] <= side["top3"] <= 1
     for row in one["tables"]["ensemble"]:
         assert row["mean"] <= row["sets"]
         assert 0 <= row["mean_ideal"] <= 1
@@ -119,3 +119,20 @@ def test_mistakes_are_one_line(
     assert "cannot write" in error
     assert error.count("\n") == 1
     assert run(["evaluate"]) == 2
+
+
+@pytest.mark.slow
+def test_symmetry_by_the_same_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from diskern.train.spot_sets_task import SpotSetTask
+    from diskern.train.train_recipe import load_train_recipe
+
+    recipe = load_train_recipe("spot_set_smoke")
+    task = SpotSetTask(recipe)  # type: ignore[arg-type]
+    values = recipe.model_dump(mode="json")
+    save(task.net(), Card("tiny", "spot_set", task.arguments, "", values), tmp_path)
+    file = str(tmp_path / "tiny.safetensors")
+    assert run(["evaluate", file, "--limit", "2", "--json", "-", "-o", str(tmp_path / "o")]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["table"]
+    assert row["ms_per_pattern"] > 0
+    assert 0 <= next(v for k, v in row.items() if "space_group, 10 patterns" in k) <= 100
+    assert (tmp_path / "o" / "tiny-symmetry.csv").exists()

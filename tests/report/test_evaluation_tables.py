@@ -23,6 +23,12 @@ def test_csv_keeps_precision() -> None:
     assert csv_table([]) == ""
 
 
+def test_rows_may_have_columns_of_their_own() -> None:
+    rows = [{"a": 1}, {"a": 2, "b": 3}]
+    assert markdown_table(rows).splitlines()[2:] == ["| 1 | – |", "| 2 | 3 |"]
+    assert csv_table(rows).splitlines() == ["a,b", "1,", "2,3"]
+
+
 def test_words() -> None:
     assert (words(True), words(0.0), words(float("nan"))) == ("True", "0", "nan")
 

@@ -16,24 +16,28 @@ _RULES = (("mean", "#648fff", "o"), ("product", "#dc267f", "s"))
 
 
 def markdown_table(rows: Rows) -> str:
-    """Rows as a Markdown table; the columns are those of the first row."""
+    """Rows as a Markdown table; columns in the order in which rows first name them."""
     if not rows:
         return ""
-    names = list(rows[0])
+    names = _columns(rows)
     lines = [names, ["---"] * len(names)]
     lines += [[words(row.get(name)) for name in names] for row in rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
 def csv_table(rows: Rows) -> str:
-    """Rows as CSV at full precision; the columns are those of the first row."""
+    """Rows as CSV at full precision; columns in the order in which rows first name them."""
     if not rows:
         return ""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _columns(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def words(value: Any) -> str:

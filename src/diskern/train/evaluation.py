@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import Model, load
+from diskern.nets.resnet import parameter_count
+from diskern.symmetry.learned import SymmetryNet
 from diskern.train.disks import DiskSet
 from diskern.train.disks_evaluate import evaluate, summary
 from diskern.train.saed_evaluate import evaluate_saed
+from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
+from diskern.train.symmetry_evaluate import evaluate_symmetry
 from diskern.train.train_finish import finder_of
 from diskern.train.train_recipe import TrainRecipe, parse_train_recipe
 
@@ -21,6 +24,8 @@ Tell = Callable[[str], None]
 
 LIMIT = 100
 """Blocks of patterns that a disk finder is measured on."""
+CRYSTALS = 200
+"""Crystals of each kind that learned symmetry is measured on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +84,30 @@ def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, R
     if model.card.architecture == "proposer":
         return _disks(model, LIMIT if limit is None else limit)
     if model.card.architecture == "spot_set":
-        measure = getattr(import_module("diskern.train.symmetry_evaluate"), "evaluate_symmetry")  # noqa: B009
-        return {"symmetry": measure(model, limit=limit, tell=tell)}
+        return _symmetry(model, CRYSTALS if limit is None else limit, tell)
     raise DiskernError(
         f"{model.card.name} is a {model.card.architecture}; resnet, spot_set and proposer can be "
         "evaluated"
     )
+
+
+def _symmetry(model: Model, crystals: int, tell: Tell | None) -> dict[str, Rows]:
+    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
+    if not isinstance(recipe, SpotSetTrainRecipe):
+        raise DiskernError(f"{model.card.name} was not trained on sets of spots")
+    net = SymmetryNet(model)
+    rows = evaluate_symmetry(net, recipe.data, blocks=crystals, tell=tell)
+    row: dict[str, Any] = {
+        "network": "spot set",
+        "weights": model.card.name,
+        "parameters": parameter_count(model.net),
+        "ms_per_pattern": next(r["ms"] for r in rows if r["level"] == "speed"),
+    }
+    for entry in rows:
+        level, count = entry["level"], entry["patterns"]
+        if entry.get("scale") == "known" and level in ("system", "space_group"):
+            row[f"{entry['crystals_are']}: {level}, {count} patterns, %"] = 100 * entry["top1"]
+    return {"table": [row], "symmetry": rows}
 
 
 def _disks(model: Model, blocks: int) -> dict[str, Rows]:

@@ -38,6 +38,7 @@ from diskern.train.saed import label_settings
 from diskern.train.saed_images import FACTS, sides_of
 from diskern.train.saed_recipe import SaedTrainRecipe
 from diskern.train.saed_task import image_blocks
+from diskern.train.symmetry_scores import scores
 from diskern.train.task import Tell
 from diskern.train.train_recipe import parse_train_recipe
 
@@ -139,38 +140,8 @@ def _second_vectors(recipe: SaedTrainRecipe) -> Floats:
 
 
 def label_scores(seen: Seen) -> dict[str, float]:
-    """Accuracy (of three guesses too), macro F1, log loss and calibration error of labels."""
-    p, truth = seen.probability, seen.label
-    own = np.maximum(p[np.arange(len(p)), truth], 1e-12)
-    rank = (p > own[:, None]).sum(1)
-    return {
-        "images": len(p),
-        "top_1": float(seen.right.mean()),
-        "top_3": float((rank < 3).mean()),
-        "macro_f1": _macro_f1(p.argmax(1), truth),
-        "nll": float(-np.log(own).mean()),
-        "ece": calibration_error(p.max(1), seen.right),
-    }
-
-
-def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> float:
-    """Expected calibration error: |confidence − accuracy|, averaged over equal steps of the first.
-
-    Guo et al., ICML 2017, arXiv:1706.04599.
-    """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    total = np.bincount(place, minlength=bins)
-    gap = np.bincount(place, weights=confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / total.sum())
-
-
-def _macro_f1(guess: Ints, truth: Ints) -> float:
-    """Mean over the labels that occur."""
-    labels = np.unique(truth)
-    hit = np.array([np.sum((guess == c) & (truth == c)) for c in labels])
-    named = np.array([np.sum(guess == c) for c in labels])
-    there = np.array([np.sum(truth == c) for c in labels])
-    return float((2 * hit / (named + there)).mean())
+    """Number of images, and `diskern.train.symmetry_scores.scores` of their labels."""
+    return {"images": len(seen.label), **scores(seen.probability, seen.label)}
 
 
 def ensemble_rows(
@@ -275,9 +246,9 @@ def evaluate_saed(
             continue
         seen = look_at(model.net, here, side, limit=limit, tell=tell)
         for part, chosen in _parts(words, seen).items():
-            scores = label_scores(chosen)
+            found = label_scores(chosen)
             count = len(np.unique(chosen.crystal))
-            sides.append({"held_out": part, "crystals": count, **scores})
+            sides.append({"held_out": part, "crystals": count, **found})
             together += [{"held_out": part, **row} for row in ensemble_rows(chosen, ensemble)]
     return {
         "table": _table_row(model, here, sides),
@@ -315,7 +286,7 @@ def _table_row(
         "ms_per_pattern": time_per_pattern(model.net, recipe.data.crop),
     }
     for entry in sides:
-        row[f"{entry['held_out']} %"] = 100 * entry["top_1"]
+        row[f"{entry['held_out']} %"] = 100 * entry["top1"]
     return row
 
 
@@ -341,7 +312,7 @@ def finish(
     metrics = {
         f"{entry['held_out']}: {name}": round(entry[name], 5)
         for entry in found["sides"]
-        for name in ("images", "top_1", "top_3", "macro_f1", "nll", "ece")
+        for name in ("images", "top1", "top3", "macro_f1", "nll", "ece")
     }
     stamped = Card(**{**vars(card), "metrics": metrics})
     return save(net, stamped, folder)
