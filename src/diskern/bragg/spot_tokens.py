@@ -181,7 +181,7 @@ def _pairs(
     radius = np.linalg.norm(where, axis=-1)
     reach = _reach(plane, share)
     # A tie between symmetric nodes is not left to rounding.
-    order = np.argsort(radius + _PAIR_NODES @ [3e-6, 1e-6], axis=1)[:, :PAIRS]
+    order = np.argsort(radius + _PAIR_NODES @ [3e-6, 2**0.5 * 1e-6], axis=1)[:, :PAIRS]
     row = np.arange(b)[:, None]
     where, radius = where[row, order], radius[row, order]
     there = radius <= 1.02 * reach[:, None]

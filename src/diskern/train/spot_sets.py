@@ -260,8 +260,8 @@ def _directions(
 ) -> tuple[NDArray[np.int64], Floats]:
     """(B, 3) zone indices, zeros of general directions, and (B, 3) unit vectors; zones differ."""
     known = zone_list(recipe.max_index)
-    # Long zone axes show few reflections, so microscopists stop at short ones.
-    weight = 1 / np.linalg.norm(known @ crystal.lattice, axis=1)
+    # The longest are hardly ever drawn, but as many as are wanted must have some chance.
+    weight = np.linalg.norm(known @ crystal.lattice, axis=1) ** -recipe.short_zones
     picked = known[rng.choice(len(known), b, replace=False, p=weight / weight.sum())]
     general = rng.random(b) >= recipe.zone_share
     vectors = np.where(general[:, None], rng.normal(size=(b, 3)), picked @ crystal.lattice)

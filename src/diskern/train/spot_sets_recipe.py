@@ -23,6 +23,8 @@ class SpotSetsRecipe(Recipe):
     zone_share: Share = 0.92
     """Share of patterns along zone axes; the others are in general directions."""
     max_index: Annotated[int, Field(ge=1, le=8)] = 3
+    short_zones: Annotated[float, Field(ge=0, le=10)] = 3.0
+    """Zones are drawn with this power of 1/length: microscopists look for the short ones."""
     tilt: Range = Range(low=0.05, high=1.0)
     """Degrees off the direction, rms, drawn for each crystal."""
     voltages: Annotated[tuple[Kilovolts, ...], Field(min_length=1)] = (80.0, 120.0, 200.0, 300.0)

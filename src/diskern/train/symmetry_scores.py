@@ -80,7 +80,7 @@ def fit_temperature(
     """
 
     def cost(x: Floats) -> float:
-        total = 0.0
+        x, total = np.clip(x, [-3, -1], [4, 2]), 0.0
         for values, truth, k in zip(log_likelihoods, truths, counts, strict=True):
             scaled = values / (np.exp(x[0]) * k ** x[1])
             top = scaled.max(1)
@@ -89,4 +89,5 @@ def fit_temperature(
         return total
 
     found = minimize(cost, np.zeros(2), method="Nelder-Mead")
-    return float(np.exp(found.x[0])), float(found.x[1])
+    log_temperature, slope = np.clip(found.x, [-3, -1], [4, 2])
+    return float(np.exp(log_temperature)), float(slope)

@@ -1,0 +1,122 @@
+"""How well symmetry is told from spots by the network, by the rules, and by both.
+
+python benchmarks/symmetry_net.py [--weights spot_set] [--crystals 200] [--reasoner 0]
+    [--cif FOLDER] [--csv FILE]
+
+Simulated spot lists with all effects of the instrument, of crystals whose structure types were
+in neither training nor calibration: random symmetric ones, and known structures with their
+substitutions, kinematic and by Bloch waves.  --cif adds the crystals of a folder of CIF files
+whose structure types were not trained on.  --reasoner N asks the rules alone on N crystals of
+each kind too (seconds to a minute each).  Speed is that of one process with OMP_NUM_THREADS
+threads (1 by default), from the spots of one pattern to its probabilities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from diskern.nets.registry import load
+from diskern.symmetry.learned import SymmetryNet
+from diskern.train.materials import materials_of
+from diskern.train.recipe import FolderSource
+from diskern.train.spot_sets import SpotSets, sides_of
+from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
+from diskern.train.split import prototype_family
+from diskern.train.symmetry_evaluate import (
+    COUNTS,
+    blocks_of,
+    cubic_rows,
+    evaluate_symmetry,
+    network_answers,
+    rows_of,
+)
+from diskern.train.train_recipe import parse_train_recipe
+
+SHOWN = ("top1", "top3", "macro_f1", "nll", "ece", "set90", "coverage90", "of_ceiling")
+
+
+def say(line: str) -> None:
+    """One line of the report."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def folder_rows(
+    net: SymmetryNet, recipe: SpotSetsRecipe, folder: Path, crystals: int
+) -> list[dict[str, Any]]:
+    """The crystals of CIF files, without the structure types and formulas of the training side."""
+    trained = sides_of(recipe)[0]
+    families, formulas = {prototype_family(m) for m in trained}, {m.formula for m in trained}
+    source = FolderSource(source="folder", path=str(folder), max_volume=2000.0)
+    found = materials_of(recipe.model_copy(update={"crystals": (source,)}))
+    fresh = tuple(
+        m for m in found if prototype_family(m) not in families and m.formula not in formulas
+    )
+    say(f"{len(fresh)} of {len(found)} crystals of {folder.name} are of other structure types")
+    usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "negatives": 0.0}
+    made = blocks_of(SpotSets(recipe.model_copy(update=usual), "test", fresh), crystals)
+    facts = {"source": "network", "crystals_are": folder.name, "scale": "known"}
+    answers = network_answers(net, made)
+    rows = rows_of(answers, net=net, facts=facts) + cubic_rows(answers, facts)
+    unknown = network_answers(net, made, told=False)
+    return rows + rows_of(unknown, net=net, facts={**facts, "scale": "unknown"})
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Rows under headings, one for each kind of crystals, source and level."""
+    last = None
+    for row in rows:
+        head = [row.get(k, "") for k in ("crystals_are", "source", "scale", "level")]
+        if head != last:
+            say("\n" + ", ".join(map(str, head)))
+            last = head
+        values = {k: v for k, v in row.items() if isinstance(v, float) and k in SHOWN}
+        others = {k: v for k, v in row.items() if isinstance(v, float | int) and k not in SHOWN}
+        shown = {**others, **values} if "top1" not in row else values
+        words = "  ".join(f"{k} {v:.3f}" for k, v in shown.items())
+        say(f"  k={row['patterns']:<2} n={row.get('crystals', '-'):<4} {words}")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="spot_set")
+    parser.add_argument("--crystals", type=int, default=200)
+    parser.add_argument("--reasoner", type=int, default=0)
+    parser.add_argument("--cif", type=Path)
+    parser.add_argument("--csv", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    model = load(given.weights)
+    recipe = parse_train_recipe(model.card.recipe)
+    if not isinstance(recipe, SpotSetTrainRecipe):
+        parser.error(f"{given.weights} was not trained on sets of spots")
+    say(f"{model.card.name} {model.card.sha256[:12]}, {platform.machine()}, numpy {np.__version__}")
+    net = SymmetryNet(model)
+    rows = evaluate_symmetry(
+        net, recipe.data, blocks=given.crystals, reasoner=given.reasoner, tell=say
+    )
+    if given.cif is not None:
+        rows += folder_rows(net, recipe.data, given.cif, given.crystals)
+    table(rows)
+    if given.csv is not None:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with given.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
