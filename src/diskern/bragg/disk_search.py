@@ -26,6 +26,10 @@ BLOCK = 8
 
 OVERLAP = 2.2
 """Radii within which two disks overlap, uncertainty of the candidates included."""
+INDEPENDENT = 7.0
+"""Pixels to one independent value of the search, counted in pure noise; radii 2.5 to 9 px."""
+CONFIRMED = 0.8
+"""What of the search's threshold the fit must reach too, where more is unknown."""
 ROUNDS = 4
 """Disks on top of each other that are told apart, at most."""
 
@@ -185,7 +189,7 @@ def accept(found: Disks, probe: Probe, shape: tuple[int, ...], options: DiskOpti
     inside &= (found.col > -0.5) & (found.col < shape[2] - 0.5)
     ratio = found.intensity / found.sigma_intensity
     sharp = np.maximum(found.sigma_row, found.sigma_col) < 0.35 * probe.radius
-    floor = _floor(shape, options)
+    floor = CONFIRMED * _floor(shape, options)
     kept = found.select(inside & np.isfinite(ratio) & (ratio > floor) & sharp)
     ratio = kept.intensity / kept.sigma_intensity
     spacing = options.spacing * _size(probe)
@@ -196,7 +200,8 @@ def accept(found: Disks, probe: Probe, shape: tuple[int, ...], options: DiskOpti
 
 def _floor(shape: tuple[int, ...], options: DiskOptions) -> float:
     """Standard deviations that noise passes in no more places than allowed."""
-    return float(norm.isf(min(options.false_alarms / (shape[1] * shape[2]), 0.5)))
+    places = shape[1] * shape[2] / INDEPENDENT
+    return float(norm.isf(min(options.false_alarms / places, 0.5)))
 
 
 def _size(probe: Probe) -> float:
