@@ -59,3 +59,20 @@ def test_the_file_named_gold_shows_rock_salt_heights_at_the_printed_scale(
     assert gold[0].name == "Au"
     assert gold[0].scale == pytest.approx(1.036, abs=0.008)
     assert any("too small" in note for note in gold[0].notes)
+
+
+def test_zinc_oxide_is_first_of_the_phases_its_elements_allow(experimental: Path) -> None:
+    """Among all common phases Tl, Sc and Zr fit its sparse inner rings as well."""
+    path = experimental / "edson-samaniego__Electron-Diffraction" / "ZnO_Nano.png"
+    candidates = common_phases(["Zn", "O", "C", "Cu", "Si", "Fe", "Au", "Al", "Mg"])
+    assert len(candidates) > 30
+    matches = search_ring_phases(
+        [rings_of(path)], candidates, pixel_size=1 / 535, pixel_size_error=0.03
+    )
+    assert matches[0].name == "ZnO"
+    # The printed bar is 1.4 % off.
+    assert matches[0].scale == pytest.approx(1.014, abs=0.01)
+    everything = search_ring_phases(
+        [rings_of(path)], common_phases(), pixel_size=1 / 535, pixel_size_error=0.03, limit=10
+    )
+    assert "ZnO" in {m.name for m in everything}
