@@ -101,6 +101,39 @@ def unexplained(
     return out
 
 
+def left_free(
+    patterns: NDArray[np.float32], probe: Probe, found: Disks, mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(B, H, W) the pixels of (H, W) ``mask`` that no measured disk reaches."""
+    rim = Rim.of(probe)
+    reach = rim.extent + probe.edge + 1
+    tables = Tables.of(probe.radius, reach, 0)
+    out = np.repeat(mask[None], len(patterns), axis=0)
+    for n in np.unique(found.pattern):
+        here = found.pattern == n
+        place = np.stack([found.row[here], found.col[here]], axis=1)
+        middle = np.clip(np.rint(place).astype(np.int64), 0, np.array(mask.shape) - 1)
+        zero = np.zeros(len(place), np.int64)
+        windows = windows_at(patterns[n : n + 1], None, zero, middle, tables)
+        shape = rim(tables, torch.from_numpy(place - middle))[0]
+        cover = torch.zeros(windows.pixels)
+        cover.index_add_(0, windows.index.view(-1), shape.view(-1))
+        edge = int(tables.row.max())
+        whole = cover.numpy().reshape(mask.shape[0] + 2 * edge, mask.shape[1] + 2 * edge)
+        out[n] &= whole[edge:-edge, edge:-edge] < COVERED
+    return out
+
+
+def crowded(found: Disks, distance: float) -> NDArray[np.int64]:
+    """Patterns in which two disks are nearer than a distance in px."""
+    if len(found) == 0:
+        return np.zeros(0, np.int64)
+    apart = 10 * distance + 2 * float(np.abs([found.row, found.col]).max())
+    tree = cKDTree(np.stack([found.row, found.col, found.pattern * apart], axis=1))
+    pairs = tree.query_pairs(distance, output_type="ndarray")
+    return np.unique(found.pattern[pairs[:, 0]])
+
+
 def _reaching(found: Disks, part: Candidates, distance: float) -> Disks:
     """The disks within a distance of any candidate."""
     apart = 10 * distance + 2 * float(np.abs(np.append(part.row, part.col)).max(initial=1))

@@ -13,12 +13,12 @@ from scipy.fft import next_fast_len
 from scipy.stats import norm
 
 from diskern.bragg.disk_gain import estimate_gain
-from diskern.bragg.disk_overlap import strongest, unexplained
+from diskern.bragg.disk_overlap import crowded, left_free, strongest, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disks import Candidates, Disks, Proposer
 from diskern.errors import DiskernError
-from diskern.nets.correlation import correlate, parabolic_peaks
+from diskern.nets.correlation import parabolic_peaks
 
 Floats = NDArray[np.float64]
 BLOCK = 8
@@ -30,7 +30,9 @@ INDEPENDENT = 7.0
 """Pixels to one independent value of the search, counted in pure noise; radii 2.5 to 9 px."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
-ROUNDS = 4
+CROWDED = 3.2
+"""Radii between two disks below which a third may hide between others."""
+ROUNDS = 6
 """Disks on top of each other that are told apart, at most."""
 
 
@@ -115,7 +117,9 @@ def _measure(
                 unexplained(electrons, probe, found, rest, _floor(shape, options), mask=good)
             )
         if len(rest) == 0:
-            break
+            rest = _overlooked(electrons, probe, found, good, options)
+            if len(rest) == 0:
+                break
         top = strongest(
             rest.pattern, rest.row, rest.col, rest.probability, OVERLAP * _size(probe), len(rest)
         )
@@ -126,6 +130,27 @@ def _measure(
         again = refine_disks(electrons, probe, joint, mask=good, orders=options.orders)
         found = accept(Disks.concatenate([found.select(~touched), again]), probe, shape, options)
     return found
+
+
+def _overlooked(
+    electrons: NDArray[np.float32],
+    probe: Probe,
+    found: Disks,
+    good: NDArray[np.bool_],
+    options: DiskOptions,
+) -> Candidates:
+    """Where disks crowd, they hide each other from the search: what it sees between them."""
+    which = crowded(found, CROWDED * _size(probe))
+    if len(which) == 0:
+        return Candidates.at([], [], [])
+    part = found.select(np.isin(found.pattern, which))
+    part = replace(part, pattern=np.searchsorted(which, part.pattern))
+    free = left_free(electrons[which], probe, part, good)
+    seen = search_disks(electrons[which], probe, mask=free, options=options)
+    seen = replace(seen, pattern=which[seen.pattern])
+    seen = seen.select(np.lexsort((-seen.probability, seen.pattern)))
+    floor = _floor(electrons.shape, options)
+    return seen.select(unexplained(electrons, probe, found, seen, floor, mask=good))
 
 
 def _together(found: Disks, fresh: Candidates) -> Candidates:
@@ -157,25 +182,29 @@ def search_disks(
     ----------
     patterns : (B, H, W) electrons.
     probe : what one disk looks like.
-    mask : (H, W) True where a pixel may be used.
+    mask : (H, W) or (B, H, W) True where a pixel may be used.
     options : false alarms, spacing, limit.
     """
     chosen = options or DiskOptions()
     shape = patterns.shape[1:]
-    good = np.ones(shape, bool) if mask is None else mask
-    size, disk, ring = _kernels(probe, (shape[0], shape[1]))
+    good = np.ones((1, *shape), bool) if mask is None else mask.reshape(-1, *shape)
+    size, *kernels = _kernels(probe, (shape[0], shape[1]))
     floor = _floor(patterns.shape, chosen)
-    seen = _padded(good[None].astype(np.float32), size)
-    area_in, area_out = (correlate(seen, k).clamp(min=1e-3)[0] for k in (disk, ring))
-    allowed = (area_in > 0.4 * disk.sum()) & (area_out > 0.1 * ring.sum())
-    here = slice(None), slice(shape[0]), slice(shape[1])
-    area_in, area_out, allowed = (x[here[1:]] for x in (area_in, area_out, allowed.float()))
-    spectra = [torch.fft.rfft2(torch.fft.ifftshift(k)).conj() for k in (disk, ring)]
+    spectra = [torch.fft.rfft2(torch.fft.ifftshift(k)).conj() for k in kernels]
+
+    def sums(images: NDArray[np.float32]) -> list[torch.Tensor]:
+        spectrum = torch.fft.rfft2(_padded(images, size))
+        maps = [torch.fft.irfft2(spectrum * k, s=size) for k in spectra]
+        return [m[:, : shape[0], : shape[1]] for m in maps]
+
     parts = []
     for start in range(0, len(patterns), BLOCK):
-        block = torch.fft.rfft2(_padded(patterns[start : start + BLOCK] * good, size))
-        inside, outside = (torch.fft.irfft2(block * k, s=size)[here] for k in spectra)
-        peaks = _peaks(inside, outside, area_in, area_out, allowed, floor)
+        block = patterns[start : start + BLOCK]
+        seen = good[start : start + BLOCK] if len(good) > 1 else good
+        if start == 0 or len(good) > 1:
+            areas = [a.clamp(min=1e-3) for a in sums(seen.astype(np.float32))]
+        enough = (areas[0] > 0.4 * kernels[0].sum()) & (areas[1] > 0.1 * kernels[1].sum())
+        peaks = _peaks(*sums(block * seen), *areas, enough.float(), floor)
         keep = strongest(*peaks, chosen.spacing * _size(probe), chosen.limit)
         pattern, row, col, deviate = (p[keep] for p in peaks)
         parts.append((pattern + start, row, col, deviate))
@@ -290,7 +319,9 @@ def _peaks(
     hopeful = (height > 0.5 * floor) & (height**2 > (0.3 * floor) ** 2 * electrons.clamp(min=0))
     pattern, row, col = pattern[hopeful], row[hopeful], col[hopeful]
     n_in, n_out = (x[pattern, row, col].double().clamp(min=1e-6) for x in (inside, outside))
-    a_in, a_out = area_in[row, col].double(), area_out[row, col].double()
+    a_in, a_out = (
+        a.expand(len(inside), -1, -1)[pattern, row, col].double() for a in (area_in, area_out)
+    )
     pooled = (n_in + n_out) / (a_in + a_out)
     ratio = n_in * torch.log(n_in / (a_in * pooled)) + n_out * torch.log(n_out / (a_out * pooled))
     deviate = torch.sqrt(2 * ratio.clamp(min=0))
