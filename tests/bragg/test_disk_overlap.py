@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from disk_patterns import probe_of, simulate
 
-from diskern.bragg.disk_overlap import strongest, unexplained
+from diskern.bragg.disk_neighbours import strongest
+from diskern.bragg.disk_overlap import unexplained
 from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disks import Candidates
 

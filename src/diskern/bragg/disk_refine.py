@@ -12,12 +12,15 @@ from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_basis import count
 from diskern.bragg.disk_fit import BACKGROUND, Step, Tables, gauss_newton, model
+from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_windows import Rim, Windows, windows_at
 from diskern.bragg.disks import Candidates, Disks, visibility_of
 
 STEPS = 5
 """Gauss–Newton steps at most; the first with low orders only."""
+TURNS = 8
+"""Steps at most of disks that share pixels."""
 SETTLED = 0.25
 """Standard uncertainties: a disk that moves by less has been measured."""
 LOW = 2
@@ -60,7 +63,8 @@ def refine_disks(
     highest = orders if orders is not None else order_of(probe.radius)
     reach = rim.extent + max(2.0, 0.1 * probe.radius)
     low, full = (Tables.of(probe.radius, reach, min(highest, n)) for n in (LOW, highest))
-    near = _neighbours(candidates, reach + rim.extent + probe.edge)
+    distance = reach + rim.extent + probe.edge
+    near = _neighbours(candidates, distance)
     size = max(1, CHUNK // len(low.row))
     parts, places = [], []
     for together in (False, True):
@@ -68,7 +72,7 @@ def refine_disks(
         for start, stop in _chunks(candidates.pattern[chosen], together, size):
             place = chosen[start:stop]
             part = candidates.select(place)
-            parts.append(_refine_chunk(patterns, mask, part, rim, (low, full), together))
+            parts.append(_refine_chunk(patterns, mask, part, rim, (low, full), together, distance))
             places.append(place)
     return Disks.concatenate(parts).select(np.argsort(np.concatenate(places)))
 
@@ -86,6 +90,20 @@ def _neighbours(candidates: Candidates, distance: float) -> NDArray[np.bool_]:
     near = np.zeros(len(candidates), bool)
     near[pairs] = True
     return near
+
+
+def _colours(part: Candidates, distance: float) -> torch.Tensor:
+    """(N,) numbers, no two alike within a distance."""
+    colour = np.full(len(part), -1)
+    tint = 0
+    while (left := np.flatnonzero(colour < 0)).size:
+        rank = part.probability[left]
+        chosen = strongest(
+            part.pattern[left], part.row[left], part.col[left], rank, distance, len(left)
+        )
+        colour[left[chosen]] = tint
+        tint += 1
+    return torch.from_numpy(colour)
 
 
 def _chunks(pattern: NDArray[np.int64], whole: bool, size: int) -> list[tuple[int, int]]:
@@ -111,7 +129,7 @@ class Fits:
     position : (N, 2) px in the window.
     linear : (N, 6 + m) background and polynomial.
     covariance : (N, 2, 2) px².
-    order : (N,) most probable.
+    weights : (N, order + 1) posterior probability of every degree.
     flux, variance : (N,) intensity.
     chi2 : (N,) reduced, of the model before the last step.
     """
@@ -119,26 +137,28 @@ class Fits:
     position: torch.Tensor
     linear: torch.Tensor
     covariance: torch.Tensor
-    order: torch.Tensor
+    weights: torch.Tensor
     flux: torch.Tensor
     variance: torch.Tensor
     chi2: torch.Tensor
 
     @classmethod
-    def start(cls, position: torch.Tensor, linear: torch.Tensor, size: int) -> Self:
-        """Before the first step; room for ``size`` linear terms."""
-        n = len(position)
+    def start(cls, position: torch.Tensor, linear: torch.Tensor, highest: int) -> Self:
+        """Before the first step; room for polynomials up to the highest degree."""
+        n, size = len(position), BACKGROUND + count(highest)
         wide = linear.new_zeros(n, size)
         wide[:, : linear.shape[1]] = linear
         none = linear.new_zeros(n)
         covariance = linear.new_zeros(n, 2, 2)
-        order = torch.zeros(n, dtype=torch.int64)
-        return cls(position.clone(), wide, covariance, order, none, none.clone(), none.clone())
+        weights = linear.new_zeros(n, highest + 1)
+        return cls(position.clone(), wide, covariance, weights, none, none.clone(), none.clone())
 
     def put(self, at: torch.Tensor, step: Step, chi2: torch.Tensor) -> None:
         """What a step found, but for the move."""
         self.linear[at, : step.linear.shape[1]] = step.linear
-        self.covariance[at], self.order[at] = step.covariance, step.weights.argmax(1)
+        self.covariance[at] = step.covariance
+        self.weights[at] = 0
+        self.weights[at, : step.weights.shape[1]] = step.weights
         self.flux[at], self.variance[at], self.chi2[at] = step.flux, step.variance_flux, chi2
 
 
@@ -149,12 +169,14 @@ def _refine_chunk(
     rim: Rim,
     tables: tuple[Tables, Tables],
     together: bool,
+    distance: float,
 ) -> Disks:
     """Refine some disks, each alone or all together."""
     start = np.stack([part.row, part.col], 1)
     middle = np.clip(np.rint(start).astype(np.int64), 0, np.array(patterns.shape[1:]) - 1)
     windows = windows_at(patterns, mask, part.pattern, middle, tables[0])
-    fits = _fit(windows, rim, tables, torch.from_numpy(start - middle), together)
+    colour = _colours(part, distance) if together else None
+    fits = _fit(windows, rim, tables, torch.from_numpy(start - middle), colour)
     return _as_disks(part, middle, fits)
 
 
@@ -163,30 +185,77 @@ def _fit(
     rim: Rim,
     tables: tuple[Tables, Tables],
     origin: torch.Tensor,
-    together: bool,
+    colour: torch.Tensor | None,
 ) -> Fits:
-    """All steps: those that show fine contrast go on with all orders, those settled stop."""
+    """All steps: those that show fine contrast go on with all orders, those settled stop.
+
+    ``colour`` numbers disks that share pixels, so that no two of one number do.
+    """
     low, full = tables
     level, linear = _first_guess(windows, rim, low, origin)
-    fits = Fits.start(origin, linear, BACKGROUND + count(full.order))
+    fits = Fits.start(origin, linear, full.order)
     every = torch.arange(len(origin))
-    step = _move(fits, every, windows, rim, low, level, origin, None, together)
-    habit, fine = _habit(step.weights, full.order)
-    if together or full.order == low.order:
-        groups = [(every, full if bool(fine.any()) else low)]
+    if colour is not None:
+        _sweep(fits, windows, rim, low, level, origin, None, colour)
     else:
-        groups = [(every[~fine], low), (every[fine], full)]
-    for member, table in groups:
+        _move(fits, every, windows, rim, low, level, origin, None, None)
+    habit, fine = _habit(fits.weights[:, : low.order + 1], full.order)
+    if colour is not None:
+        table = full if bool(fine.any()) else low
+        for _ in range(TURNS):
+            if not _sweep(fits, windows, rim, table, level, origin, habit, colour):
+                break
+        return fits
+    groups = ((every[~fine], low), (every[fine], full))
+    for member, table in groups if full.order > low.order else ((every, low),):
         at = member
         for _ in range(STEPS - 1):
             if len(at) == 0:
                 break
             here = windows if len(at) == len(every) else windows.select(at)
-            step = _move(fits, at, here, rim, table, level[at], origin[at], habit, together)
-            sigma = step.covariance.diagonal(dim1=1, dim2=2).sqrt()
-            moving = (step.shift.abs() > SETTLED * sigma).any(1)
-            at = at if together and bool(moving.any()) else at[moving]
+            step = _move(fits, at, here, rim, table, level[at], origin[at], habit, None)
+            at = at[_moving(step)]
     return fits
+
+
+def _moving(step: Step) -> torch.Tensor:
+    """(N,) whether a disk still moves by more than its uncertainty allows."""
+    sigma = step.covariance.diagonal(dim1=1, dim2=2).sqrt()
+    return (step.shift.abs() > SETTLED * sigma).any(1)
+
+
+def _sweep(
+    fits: Fits,
+    windows: Windows,
+    rim: Rim,
+    tables: Tables,
+    level: torch.Tensor,
+    origin: torch.Tensor,
+    habit: torch.Tensor | None,
+    colour: torch.Tensor,
+) -> bool:
+    """One step of every disk, neighbours one after the other; whether any still moves.
+
+    Two that share pixels and step at once would both take what is too much, and never settle.
+    """
+    size = BACKGROUND + count(tables.order)
+    canvas = torch.zeros(windows.pixels)
+
+    def draw(at: torch.Tensor, index: torch.Tensor, sign: float) -> None:
+        S = rim(tables, fits.position[at])[0]
+        inner = model(tables, S, fits.linear[at, :size])[0]
+        canvas.index_add_(0, index.reshape(-1), (S * inner).view(-1), alpha=sign)
+
+    draw(torch.arange(len(origin)), windows.index, 1.0)
+    moving = False
+    for tint in range(int(colour.max()) + 1):
+        at = torch.nonzero(colour == tint)[:, 0]
+        here = windows.select(at)
+        draw(at, here.index, -1.0)
+        step = _move(fits, at, here, rim, tables, level[at], origin[at], habit, canvas)
+        draw(at, here.index, 1.0)
+        moving = moving or bool(_moving(step).any())
+    return moving
 
 
 def _move(
@@ -198,17 +267,18 @@ def _move(
     level: torch.Tensor,
     origin: torch.Tensor,
     habit: torch.Tensor | None,
-    together: bool,
+    others: torch.Tensor | None,
 ) -> Step:
-    """One step of the disks ``at``, whose windows, levels and origins these are."""
+    """One step of the disks ``at``, whose windows, levels and origins these are.
+
+    ``others`` are the counts of all other disks on the padded patterns.
+    """
     size, limit = BACKGROUND + count(tables.order), max(1.5, 0.4 * rim.radius)
     position, linear = fits.position[at], fits.linear[at, :size]
     shape = rim(tables, position)
-    inner, ground, expected = model(tables, shape[0], linear)
-    if together:
-        canvas = torch.zeros(windows.pixels)
-        canvas.index_add_(0, windows.index.view(-1), (shape[0] * inner).view(-1))
-        expected = canvas[windows.index] + ground
+    inner, _, expected = model(tables, shape[0], linear)
+    if others is not None:
+        expected = expected + others[windows.index]
     residual = windows.counts - expected
     floor = level[:, None] * (DARK + (FLOOR - DARK) * shape[0]) + 0.02
     weight = windows.valid / torch.maximum(expected, floor)
@@ -274,7 +344,7 @@ def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
         sigma_intensity=sigma,
         background=fits.linear[:, 0].numpy().astype(np.float64),
         chi2=fits.chi2.numpy(),
-        order=fits.order.numpy(),
+        order=fits.weights.argmax(1).numpy(),
         visibility=visibility_of(flux / sigma),
         v_g=part.v_g,
         sigma_v_g=part.sigma_v_g,

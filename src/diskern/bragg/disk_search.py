@@ -13,7 +13,8 @@ from scipy.fft import next_fast_len
 from scipy.stats import norm
 
 from diskern.bragg.disk_gain import estimate_gain
-from diskern.bragg.disk_overlap import crowded, left_free, strongest, unexplained
+from diskern.bragg.disk_neighbours import strongest
+from diskern.bragg.disk_overlap import crowded, left_free, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disks import Candidates, Disks, Proposer
@@ -204,7 +205,8 @@ def search_disks(
         if start == 0 or len(good) > 1:
             areas = [a.clamp(min=1e-3) for a in sums(seen.astype(np.float32))]
         enough = (areas[0] > 0.4 * kernels[0].sum()) & (areas[1] > 0.1 * kernels[1].sum())
-        peaks = _peaks(*sums(block * seen), *areas, enough.float(), floor)
+        inside, outside = sums(block * seen)
+        peaks = _peaks(inside, outside, areas[0], areas[1], enough.float(), floor)
         keep = strongest(*peaks, chosen.spacing * _size(probe), chosen.limit)
         pattern, row, col, deviate = (p[keep] for p in peaks)
         parts.append((pattern + start, row, col, deviate))
