@@ -85,6 +85,7 @@ class SpotSetNet(nn.Module):
         self.read_token = nn.Sequential(
             nn.Linear(fields, width), nn.GELU(), small_linear(width, width)
         )
+        self.common = nn.BatchNorm1d(facts, affine=False, momentum=0.02)
         self.read_facts = nn.Sequential(
             nn.Linear(facts, width), nn.GELU(), small_linear(width, width)
         )
@@ -106,7 +107,8 @@ class SpotSetNet(nn.Module):
 
     def patterns(self, sets: SpotSets) -> torch.Tensor:
         """(B, width) a vector of each pattern."""
-        summary = self.read_facts(sets.pattern)[:, None]
+        # Facts come in many units; their spread among patterns is the natural one.
+        summary = self.read_facts(self.common(sets.pattern))[:, None]
         x = torch.cat([summary, self.read_token(sets.token)], 1)
         there = torch.cat([torch.ones_like(sets.there[:, :1]), sets.there], 1)
         biases = self._biases(sets.place, there)
@@ -210,13 +212,18 @@ class Tree(nn.Module):
         for level, p in enumerate(above):
             # Not part of the weights: it follows from crystallography.
             self.register_buffer(f"above{level}", torch.tensor(p), persistent=False)
-        self.logits = nn.Linear(width, sum(self.sizes))
+        self.logits = nn.Linear(width, sum(self.sizes), bias=False)
         self.joint = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),
             nn.GELU(),
-            small_linear(2 * width, sum(self.sizes)),
+            nn.Linear(2 * width, sum(self.sizes)),
         )
+        # The first answer is: every diffraction symbol equally likely.
+        last = self.joint[-1]
+        for matrix in (self.logits.weight, last.weight):
+            nn.init.zeros_(matrix)
+        last.bias.data = torch.cat([torch.tensor(n).log() for n in symbols_below(above)])
 
     def log_leaves(self, logits: torch.Tensor) -> torch.Tensor:
         """(S, leaves) log-probabilities from (S, nodes) scores of all nodes."""
@@ -225,6 +232,17 @@ class Tree(nn.Module):
             above = getattr(self, f"above{level}")
             total = total[:, above] + log_shares(part, above, total.shape[1])
         return total
+
+
+def symbols_below(above: tuple[tuple[int, ...], ...]) -> list[list[float]]:
+    """How many classes of the last level but one each class of each level holds; 1 for leaves."""
+    counts = [[1.0] * len(above[-1]), [1.0] * len(above[-2])]
+    for level in range(len(above) - 2, 0, -1):
+        total = [0.0] * len(above[level - 1])
+        for place, parent in enumerate(above[level]):
+            total[parent] += counts[-1][place]
+        counts.append(total)
+    return [*counts[:0:-1], counts[0]]
 
 
 def log_shares(scores: torch.Tensor, above: torch.Tensor, groups: int) -> torch.Tensor:

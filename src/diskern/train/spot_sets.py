@@ -194,29 +194,33 @@ class SpotSets:
         return replace(lists, q=(lists.q - origin[:, None]) * there[..., None]), basis, facts
 
     def _expose(self, row: int, window: int) -> tuple[SpotLists, dict[str, NDArray[Any]]]:
-        """Two foils of a crystal, ``per_block`` directions each, before any instrument."""
+        """Foils of a crystal, ``per_block`` directions each, before any instrument.
+
+        Two, where the crystal is to come again.
+        """
         rng, recipe = self._rng(window, row, 3, 3), self.recipe
         crystal = self.materials[row].crystal(recipe.displacement)
         table = Reflections.of(crystal, recipe.g_max)
         energy = float(rng.choice(recipe.voltages)) * 1e3
-        zones, axes = _directions(recipe, 2 * recipe.per_block, crystal, rng)
+        foils = 2 if recipe.reuse > 1 else 1
+        zones, axes = _directions(recipe, foils * recipe.per_block, crystal, rng)
         spread = np.radians(float(draw(recipe.tilt, rng)))
         parts, thicknesses, dynamical = [], [], []
-        for half in np.split(axes, 2):
+        for own in np.split(axes, foils):
             thickness = float(draw(recipe.thickness, rng))
-            turns = np.concatenate([orientations_about(axis, spread, 1, rng) for axis in half])
+            turns = np.concatenate([orientations_about(axis, spread, 1, rng) for axis in own])
             solved = crystal.volume < recipe.bloch_volume and rng.random() < recipe.bloch
             if solved:
                 made = [_by_bloch(crystal, t, energy, thickness, recipe.g_max) for t in turns]
                 parts.append(_as_lists(made))
             else:
-                parts.append(self._kinematic(table, half, turns, energy, thickness, spread, rng))
+                parts.append(self._kinematic(table, own, turns, energy, thickness, spread, rng))
             thicknesses.append(thickness)
             dynamical.append(solved)
         b = recipe.per_block
         return _joined(parts), {
             "zone": zones,
-            "energy": np.full(2 * b, energy),
+            "energy": np.full(foils * b, energy),
             "thickness": np.repeat(thicknesses, b),
             "dynamical": np.repeat(dynamical, b),
         }

@@ -44,6 +44,7 @@ def finish(
     folder: Path,
     *,
     name: str = "spot_set",
+    blocks: int | None = None,
     note: str = "",
     tell: Callable[[str], None] | None = None,
 ) -> Path:
@@ -52,6 +53,7 @@ def finish(
     Parameters
     ----------
     arguments : that the network was built with.
+    blocks : crystals of each kind that it is measured on; by default what the recipe says.
     note : put before the card's summary.
     """
     say = tell or (lambda words: None)
@@ -63,7 +65,7 @@ def finish(
         recipe=recipe.model_dump(mode="json"),
     )
     net = net.to("cpu").eval()
-    blocks = recipe.checkpoint.card_blocks
+    blocks = blocks or recipe.checkpoint.card_blocks
     say("calibrating on the validation side")
     held = blocks_of(held_out(recipe.data, "validation"), blocks)
     card = replace(card, calibration=calibration(Model(card, net), held))
