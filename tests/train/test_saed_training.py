@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import Card, Model, load
-from diskern.nets.resnet import ResNet
+from diskern.nets.resnet import ResNet, unit_images
 from diskern.symmetry.ensemble import Ensemble
 from diskern.train.augment import TurnAndCrop
 from diskern.train.loop import build_net, train
@@ -26,6 +26,7 @@ from diskern.train.saed_evaluate import (
 )
 from diskern.train.saed_images import ImageBlocks, saed_images, sides_of
 from diskern.train.saed_recipe import SaedTrainRecipe
+from diskern.train.saed_task import image_blocks, settle
 from diskern.train.split import prototype_family
 from diskern.train.task import task_of
 from diskern.train.train_recipe import load_train_recipe, parse_train_recipe
@@ -146,6 +147,24 @@ def test_resumed_training_takes_the_same_steps(tmp_path: Path) -> None:
     rest = train(recipe, tmp_path / "parts", resume=True, stop_after=4)
     for a, b in zip(whole.net.state_dict().values(), rest.net.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_settled_statistics_are_those_of_the_weights() -> None:
+    """Asked alone, the network says what it said of the batch its statistics come from."""
+    net = build_net(small())
+    source = image_blocks(small(), "train")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.5)
+    images = torch.from_numpy(np.concatenate([source.block(n)["image"] for n in range(4)]))
+    momentum = net.get_submodule("bn1").momentum
+    net.train()
+    said = net(unit_images(images))
+    settle(net, source, blocks=4)
+    assert not net.training
+    assert net.get_submodule("bn1").momentum == momentum
+    # The kept variance is the unbiased one of 32 images: nearly that of the batch.
+    assert torch.allclose(net(unit_images(images)), said, rtol=0.05, atol=0.05 * said.std().item())
 
 
 def test_fine_tuning_begins_with_the_file(tmp_path: Path) -> None:

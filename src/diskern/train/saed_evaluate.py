@@ -37,7 +37,7 @@ from diskern.symmetry.lookalike import (
 from diskern.train.saed import label_settings
 from diskern.train.saed_images import FACTS, sides_of
 from diskern.train.saed_recipe import SaedTrainRecipe
-from diskern.train.saed_task import image_blocks
+from diskern.train.saed_task import image_blocks, settle
 from diskern.train.symmetry_scores import scores
 from diskern.train.task import Tell
 from diskern.train.train_recipe import parse_train_recipe
@@ -294,7 +294,8 @@ def finish(
     recipe: SaedTrainRecipe, net: nn.Module, folder: Path, *, tell: Tell | None = None
 ) -> Path:
     """Measure a trained network on its held-out sides and write weights and card."""
-    net = net.to("cpu").eval()
+    net = net.to("cpu")
+    settle(net, image_blocks(recipe, "train", tell))
     card = Card(
         name=recipe.name,
         architecture="resnet",
