@@ -47,6 +47,8 @@ def test_figure_has_a_panel_for_each_part() -> None:
         for k in (1, 3)
     ]
     figure = ensemble_figure(rows)
+    many = [{**row, "held_out": part} for part in "abcde" for row in rows[:2]]
+    assert len(ensemble_figure(many).axes) == 5
     assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
     drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
     assert drawn == [[40, 40], [60, 60], [50, 50], [70, 70]]

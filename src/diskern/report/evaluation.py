@@ -60,8 +60,13 @@ def ensemble_figure(rows: Rows) -> Figure:
     from matplotlib.figure import Figure
 
     parts = list(dict.fromkeys(row["held_out"] for row in rows))
-    figure = Figure(figsize=(1.2 + 3.4 * len(parts), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    columns = min(len(parts), 4)
+    lines = -(-len(parts) // columns)
+    figure = Figure(figsize=(1.2 + 3.4 * columns, 0.4 + 3.2 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(parts) :]:
+        axes.remove()
+    panels = grid.flat[: len(parts)]
     for axes, part in zip(panels, parts, strict=True):
         own = [row for row in rows if row["held_out"] == part]
         count = [row["patterns"] for row in own]
@@ -75,6 +80,7 @@ def ensemble_figure(rows: Rows) -> Figure:
         axes.set_xticks(count)
         axes.set_ylim(0, 102)
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("space group right (%)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("space group right (%)")
     panels[-1].legend(fontsize=8, loc="lower right")
     return figure
