@@ -213,14 +213,11 @@ class Tree(nn.Module):
             # Not part of the weights: it follows from crystallography.
             self.register_buffer(f"above{level}", torch.tensor(p), persistent=False)
         self.logits = nn.Linear(width, sum(self.sizes), bias=False)
+        last = nn.Linear(2 * width, sum(self.sizes))
         self.joint = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, sum(self.sizes)),
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), last
         )
         # The first answer is: every diffraction symbol equally likely.
-        last = self.joint[-1]
         for matrix in (self.logits.weight, last.weight):
             nn.init.zeros_(matrix)
         last.bias.data = torch.cat([torch.tensor(n).log() for n in symbols_below(above)])
