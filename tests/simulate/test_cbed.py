@@ -107,7 +107,9 @@ def test_turning_the_crystal_turns_the_disks():
 def test_bloch_agrees_with_multislice(crystal):
     semiangle, pixel = 1.2, 0.01
     known = {"semiangle": semiangle, "thickness": [100.0], "pixel_size": pixel}
-    bloch = simulate_cbed(crystal, (0, 0, 1), method="bloch", **known)[0]
+    # With beams to 2 1/Å only, the direct disk of ZnS is 4 % below its value with beams to 3.
+    kept = BlochOptions(g_max=3.0, s_max=0.12, dtype="float32")
+    bloch = simulate_cbed(crystal, (0, 0, 1), method="bloch", options=kept, **known)[0]
     other = simulate_cbed(crystal, (0, 0, 1), method="multislice", **known)[0]
     orientation = zone_axis_orientation(crystal, (0, 0, 1))
     reach = 1.25 * semiangle * 1e-3 / LAM

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from diskern.crystal.supercell import Atoms
 from diskern.errors import DiskernError
@@ -35,7 +36,7 @@ def exact(atoms, grid, slicing):
     k = np.hypot(k_y, k_x)
     out = np.zeros((slicing.count, *grid.shape), dtype=complex)
     which = slicing.index(atoms.positions[:, 2])
-    for (x, y, _), number, weight, u, plane in zip(*atoms, which, strict=True):
+    for (x, y, _), number, weight, u, plane in zip(*atoms[:4], which, strict=True):
         form = electron_scattering_factor(int(number), k) * np.exp(-2 * np.pi**2 * u * k**2)
         out[plane] += weight * form * np.exp(-2j * np.pi * (k_x * x + k_y * y))
     out *= POTENTIAL_CONSTANT / grid.area * grid.shape[0] * grid.shape[1]
@@ -102,6 +103,48 @@ def test_phonons_have_the_variance_asked_for_and_a_seed():
     assert not np.array_equal(one.positions, thermal_displacements(crowd, 2).positions)
     assert np.var(one.positions[:, 0]) == pytest.approx(0.0064, rel=0.1)
     assert (one.u_iso == 0).all()
+
+
+def test_tensors_damp_by_direction(atoms):
+    """Against phase sums, and equal to u_iso where the tensors are round."""
+    slicing = Slicing(1.0, 4)
+    turn = Rotation.random(len(atoms.numbers), random_state=2).as_matrix()
+    tensors = turn @ np.diag([0.002, 0.006, 0.015]) @ turn.transpose(0, 2, 1)
+    found = slice_potentials(
+        atoms._replace(u_aniso=tensors), GRID, slicing, order=10, dtype=torch.float64
+    ).numpy()
+    k = np.stack([k.numpy() for k in reversed(GRID.mesh())], axis=-1)
+    length = np.linalg.norm(k, axis=-1)
+    expected = np.zeros((slicing.count, *GRID.shape), dtype=complex)
+    rows = zip(*atoms[:3], tensors, slicing.index(atoms.positions[:, 2]), strict=True)
+    for position, number, weight, u, plane in rows:
+        mean_square = np.einsum("yxi,ij,yxj->yx", k, u[:2, :2], k)
+        form = electron_scattering_factor(int(number), length)
+        form = weight * form * np.exp(-2 * np.pi**2 * mean_square)
+        expected[plane] += form * np.exp(-2j * np.pi * (k @ position[:2]))
+    expected *= POTENTIAL_CONSTANT / GRID.area * GRID.shape[0] * GRID.shape[1]
+    expected = np.fft.ifft2(expected * GRID.antialias().numpy()).real
+    assert np.linalg.norm(found - expected) < 6e-5 * np.linalg.norm(expected)
+    round_ones = atoms._replace(u_aniso=atoms.u_iso[:, None, None] * np.eye(3))
+    torch.testing.assert_close(
+        slice_potentials(round_ones, GRID, slicing), slice_potentials(atoms, GRID, slicing)
+    )
+
+
+def test_phonons_move_along_their_tensors():
+    n = 6000
+    tensor = np.array([[0.010, 0.004, 0.0], [0.004, 0.004, 0.0], [0.0, 0.0, 0.002]])
+    crowd = Atoms(
+        np.full((n, 3), 5.0),
+        np.full(n, 14),
+        np.ones(n),
+        np.full(n, 0.005),
+        np.tile(tensor, (n, 1, 1)),
+    )
+    moved = thermal_displacements(crowd, 4)
+    np.testing.assert_allclose(np.cov(moved.positions[:, :2].T), tensor[:2, :2], atol=5e-4)
+    assert moved.u_aniso is None
+    assert (moved.u_iso == 0).all()
 
 
 def test_unknown_order_is_refused(atoms):

@@ -26,12 +26,16 @@ _MOST_ATOMS = 2e7
 
 
 class Atoms(NamedTuple):
-    """Atoms in a box: positions (N, 3) in Å, numbers, occupancy, and u_iso (N,) in Å²."""
+    """Atoms in a box: positions (N, 3) in Å, numbers, occupancy, and u_iso (N,) in Å².
+
+    ``u_aniso`` (N, 3, 3) in Å² along the edges of the box takes the place of u_iso where given.
+    """
 
     positions: Floats
     numbers: Ints
     occupancy: Floats
     u_iso: Floats
+    u_aniso: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,14 @@ def oriented_box(
         crystal.numbers[which],
         crystal.occupancy[which],
         crystal.u_iso[which],
+        None if crystal.u_aniso is None else turned_tensors(crystal.u_aniso, orientation)[which],
     )
+
+
+def turned_tensors(tensors: Floats, rotation: Rotation) -> Floats:
+    """(N, 3, 3) displacement tensors in the frame that ``rotation`` takes the crystal to."""
+    turn = rotation.as_matrix()
+    return np.asarray(turn @ tensors @ turn.T)
 
 
 def periodic_zone_cell(
@@ -215,6 +226,8 @@ def _fill(primitive: Crystal, edges: Ints) -> PeriodicCell:
     z = unit[2]
     x = unit[0] - (unit[0] @ z) * z
     x /= np.linalg.norm(x)
+    rotation = Rotation.from_matrix(np.array([x, np.cross(z, x), z]))
+    tensors = primitive.u_aniso
     return PeriodicCell(
         size,
         Atoms(
@@ -222,7 +235,8 @@ def _fill(primitive: Crystal, edges: Ints) -> PeriodicCell:
             np.tile(primitive.numbers, count),
             np.tile(primitive.occupancy, count),
             np.tile(primitive.u_iso, count),
+            None if tensors is None else np.tile(turned_tensors(tensors, rotation), (count, 1, 1)),
         ),
-        Rotation.from_matrix(np.array([x, np.cross(z, x), z])),
+        rotation,
         float(np.arcsin(np.clip(cosines.max(), 0, 1))),
     )

@@ -18,6 +18,7 @@ from diskern.crystal.supercell import Atoms, PeriodicCell, oriented_box, periodi
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
 from diskern.simulate.multislice import multislice, propagator, transmission
+from diskern.simulate.multislice_foil import Surfaces, entered_through_gap, matter_density
 from diskern.simulate.multislice_grid import Grid
 from diskern.simulate.potential import Slicing, slice_potentials, thermal_displacements
 from diskern.simulate.probe import Probe, aperture_coverage, probe_wave
@@ -26,6 +27,8 @@ from diskern.simulate.scattering import Parametrization
 Floats = NDArray[np.float64]
 _BLOCK_BYTES = 1 << 28
 _HIGHEST_INDEX = 4
+_BELOW = 6.0
+"""Å of crystal kept below the thickest foil of a box."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ def cbed_multislice(
     ----------
     orientation : rotation crystal → lab.
     energy, semiangle : of the probe, in eV and mrad; 0 mrad gives spots.
-    thicknesses : (T,) in Å, each rounded to whole slices; a series costs little more than its
-        thickest member.
+    thicknesses : (T,) in Å; between two atomic planes the intensities of both foils are mixed, as
+        terraces do.  A series costs little more than its thickest member.
     shape, pixel_size : (Q_y, Q_x) and 1/Å per pixel of the detector; the direct beam falls on
         pixel (Q_y // 2, Q_x // 2).
     probe : full description of the probe, in place of ``energy`` and ``semiangle``.
@@ -189,6 +192,7 @@ def _periodic(
     options: MultisliceOptions,
 ) -> NDArray[np.float32]:
     device = torch.device(options.device or "cpu")
+    cell = entered_through_gap(cell)
     grid = Grid.covering((float(cell.size[1]), float(cell.size[0])), options.k_max)
     slicing = Slicing.of_planes(
         cell.atoms.positions[:, 2], float(cell.size[2]), options.slice_thickness
@@ -201,7 +205,8 @@ def _periodic(
     beams, weights = aperture_samples(probe, _aperture_step(probe, pixel_size))
     k0 = 1 / wavelength(probe.energy)
     incident = _on_sphere(beams, k0) @ turn
-    exits = np.round(depths / slicing.thickness).astype(int).tolist()
+    exits, shares = Surfaces.of_cell(cell, slicing).exits(depths)
+    mixing = torch.from_numpy(shares).to(device, torch.float32)
     detector = _Detector(shape, pixel_size, len(depths), device)
     keep = grid.antialias(device).bool()
     k_y, k_x = grid.mesh(device)
@@ -219,7 +224,8 @@ def _periodic(
         share = torch.from_numpy(weights[start : start + batch]).to(device, torch.float32)
         intensity = (out.real**2 + out.imag**2) * share[:, None]
         directions = _on_sphere(k_t[:, None, :] + outgoing[None], k0) @ turn.T
-        detector.add(directions[..., :2].reshape(-1, 2), intensity.reshape(len(exits), -1))
+        found = mixing @ intensity.reshape(len(exits), -1)
+        detector.add(directions[..., :2].reshape(-1, 2), found)
     return detector.image()
 
 
@@ -271,10 +277,13 @@ def _boxed(
 ) -> NDArray[np.float32]:
     device = torch.device(options.device or "cpu")
     edge = _box_edge(pixel_size, options)
-    slicing = Slicing.of_depth(float(depths.max()), options.slice_thickness)
+    # Deep enough that the next atomic plane below the thickest foil is in it.
+    slicing = Slicing.of_depth(float(depths.max()) + _BELOW, options.slice_thickness)
     grid = Grid.covering((edge, edge), max(options.k_max, probe.k_reach))
     atoms = oriented_box(crystal, orientation, (edge, edge, slicing.depth), centre=options.centre)
-    exits = np.round(depths / slicing.thickness).astype(int).tolist()
+    density = matter_density(crystal.numbers, crystal.occupancy, crystal.volume)
+    exits, shares = Surfaces.of_box(atoms, edge, density, slicing).exits(depths)
+    mixing = torch.from_numpy(shares).to(device, torch.float32)
     propagate = propagator(grid, probe.energy, slicing.thickness, device=device)
     incident = probe_wave(probe, grid, device=device)
     k_y, k_x = grid.mesh(device)
@@ -288,7 +297,7 @@ def _boxed(
         )
         column = _Column(frozen, grid, slicing, probe.energy, options, device)
         out = multislice(incident, column, propagate, exits)[:, 0][:, keep]
-        detector.add(places, (out.real**2 + out.imag**2) / runs)
+        detector.add(places, mixing @ (out.real**2 + out.imag**2) / runs)
     return detector.image()
 
 

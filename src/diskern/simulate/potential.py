@@ -9,6 +9,7 @@ DOI 10.1063/1.470117), so one FFT per element serves any number of atoms.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,8 +98,8 @@ def slice_potentials(
 
     Parameters
     ----------
-    atoms : in [0, extent) of the grid, which is periodic; their u_iso damp the potential
-        (set it to 0 for displaced atoms).
+    atoms : in [0, extent) of the grid, which is periodic; their displacements damp the potential
+        (set them to 0 for displaced atoms).  Of tensors the part in the plane counts.
     order : of the B-spline, even, 4 to 12; error in the carried band about 4e-3, 6e-4, 1e-4,
         2e-5 of the potential for 4, 6, 8, 10.
     band_limit : leave out what lies beyond `Grid.k_max`.
@@ -112,7 +113,8 @@ def slice_potentials(
     stop = slicing.count if stop is None else stop
     which = slicing.index(atoms.positions[:, 2])
     inside = (which >= first) & (which < stop)
-    k = torch.hypot(*grid.mesh(device))
+    k_y, k_x = grid.mesh(device)
+    k = torch.hypot(k_y, k_x)
     spline = _spline_spectrum(grid.shape[0], order, device)[:, None]
     spline = spline * _spline_spectrum(grid.shape[1], order, device)[None, :]
     window = grid.antialias(device) if band_limit else torch.ones_like(k)
@@ -121,10 +123,10 @@ def slice_potentials(
     total = torch.zeros(
         (stop - first, grid.shape[0], half), dtype=_complex_of(dtype), device=device
     )
-    for number, u_iso in _species(atoms, inside):
-        mine = inside & (atoms.numbers == number) & (atoms.u_iso == u_iso)
+    for number, (u_xx, u_xy, u_yy), mine in _species(atoms, inside):
         form = electron_scattering_factor(number, k, parametrization)
-        form = form * torch.exp(-2 * math.pi**2 * u_iso * k**2) * scale
+        mean_square = u_xx * k_x**2 + 2 * u_xy * k_x * k_y + u_yy * k_y**2
+        form = form * torch.exp(-2 * math.pi**2 * mean_square) * scale
         density = spread_atoms(
             atoms.positions[mine, :2], atoms.occupancy[mine], which[mine] - first,
             stop - first, grid, order, dtype, device,
@@ -191,20 +193,38 @@ def _spline_spectrum(n: int, order: int, device: torch.device | None) -> torch.T
 def thermal_displacements(atoms: Atoms, seed: int) -> Atoms:
     """One frozen-phonon configuration: Einstein displacements drawn from each atom's ⟨u²⟩.
 
-    The atoms returned have ``u_iso`` = 0; the same seed gives the same configuration.
+    Anisotropic atoms move by their tensors.  The atoms returned have none left to be damped by;
+    the same seed gives the same configuration.
     """
     rng = np.random.default_rng(seed)
-    moved = atoms.positions + rng.normal(size=atoms.positions.shape) * np.sqrt(atoms.u_iso[:, None])
+    step = rng.normal(size=atoms.positions.shape)
+    if atoms.u_aniso is None:
+        moved = atoms.positions + step * np.sqrt(atoms.u_iso[:, None])
+    else:
+        square, axes = np.linalg.eigh(atoms.u_aniso)
+        along = step * np.sqrt(np.maximum(square, 0.0))
+        moved = atoms.positions + np.einsum("nij,nj->ni", axes, along)
     # z is kept: a displacement along the beam only moves an atom within or between slices.
     moved[:, 2] = atoms.positions[:, 2]
-    return atoms._replace(positions=moved, u_iso=np.zeros_like(atoms.u_iso))
+    return atoms._replace(positions=moved, u_iso=np.zeros_like(atoms.u_iso), u_aniso=None)
 
 
-def _species(atoms: Atoms, inside: NDArray[np.bool_]) -> list[tuple[int, float]]:
-    pairs = np.unique(
-        np.column_stack([atoms.numbers[inside], atoms.u_iso[inside]]).reshape(-1, 2), axis=0
-    )
-    return [(int(z), float(u)) for z, u in pairs]
+def _species(
+    atoms: Atoms, inside: NDArray[np.bool_]
+) -> Iterator[tuple[int, tuple[float, float, float], NDArray[np.bool_]]]:
+    """Atomic number, u_xx, u_xy, u_yy in Å² and (N,) mask of the atoms that share them."""
+    if atoms.u_aniso is None:
+        plane = np.stack([atoms.u_iso, np.zeros_like(atoms.u_iso), atoms.u_iso], axis=1)
+    else:
+        # Equivalent atoms differ in the last digits of their turned tensors.
+        plane = atoms.u_aniso[:, [0, 0, 1], [0, 1, 1]].round(9)
+    rows = np.column_stack([atoms.numbers, plane])[inside]
+    kinds, which = np.unique(rows, axis=0, return_inverse=True)
+    places = np.flatnonzero(inside)
+    for i, (z, *u) in enumerate(kinds.tolist()):
+        mine = np.zeros(len(inside), dtype=bool)
+        mine[places[which.reshape(-1) == i]] = True
+        yield int(z), (u[0], u[1], u[2]), mine
 
 
 def _complex_of(dtype: torch.dtype) -> torch.dtype:
