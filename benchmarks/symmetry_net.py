@@ -64,7 +64,7 @@ def folder_rows(
         m for m in found if prototype_family(m) not in families and m.formula not in formulas
     )
     say(f"{len(fresh)} of {len(found)} crystals of {folder.name} are of other structure types")
-    usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "negatives": 0.0}
+    usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "sheet": 1, "negatives": 0.0}
     made = blocks_of(SpotSets(recipe.model_copy(update=usual), "test", fresh), crystals)
     facts = {"source": "network", "crystals_are": folder.name, "scale": "known"}
     answers = network_answers(net, made)

@@ -12,7 +12,7 @@ import torch
 
 from diskern.bragg.analysis import Analysis
 from diskern.bragg.lattice import Lattice2D
-from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, TOKEN_FIELDS, spot_tokens
+from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, SHAPE, TOKEN_FIELDS, spot_tokens
 from diskern.bragg.spots import Spots
 from diskern.crystal.spacegroups import diffraction_symbols
 from diskern.errors import DiskernError
@@ -39,8 +39,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network, its weights made large enough to have opinions."""
     torch.manual_seed(1)
     arguments = {
-        "fields": TOKEN_FIELDS, "facts": PATTERN_FIELDS, "width": 16, "layers": 1, "heads": 2,
-        "set_layers": 1,
+        "fields": TOKEN_FIELDS, "facts": PATTERN_FIELDS, "shape": SHAPE, "width": 16, "layers": 1,
+        "heads": 2, "fact_width": 32, "fact_layers": 1, "set_width": 16, "set_layers": 1,
     }  # fmt: skip
     net = build("spot_set", arguments)
     with torch.no_grad():

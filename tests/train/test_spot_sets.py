@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diskern.crystal.spacegroups import symbol_of
+from diskern.crystal.spacegroups import operations, symbol_of, systematically_absent
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
 from diskern.symmetry.hypotheses_zones import plane_basis
@@ -19,9 +19,10 @@ from diskern.train.loop import train
 from diskern.train.split import prototype_family
 from diskern.train.spot_negatives import KINDS, no_crystal
 from diskern.train.spot_nets import generated, seen_nets
-from diskern.train.spot_sets import SpotSets, sides_of
+from diskern.train.spot_sets import RUN, SpotSets, sides_of
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.spot_sets_task import SpotSetTask, drawn_sets
+from diskern.train.spot_wilson import structure_factors, wilson_foils
 from diskern.train.train_recipe import load_train_recipe, parse_train_recipe
 
 
@@ -139,6 +140,65 @@ def test_blocks_without_a_crystal_say_so() -> None:
     blocks = [made.block(n) for n in range(8)]
     assert all((b["space_group"] == 0).all() for b in blocks)
     assert {int(c) for b in blocks for c in b["crystal"]} <= {0, -1}
+
+
+# --- potentials without atoms -----------------------------------------------------------------
+@pytest.mark.parametrize("number", [4, 62, 88, 110, 146, 176, 205, 220, 228])
+def test_random_potentials_have_the_absences_of_their_group_and_hardly_others(number: int) -> None:
+    axis = np.arange(-5, 6)
+    hkl = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    hkl = hkl[hkl.any(1)]
+    factor = structure_factors(number, hkl, np.random.default_rng(0))
+    dark, absent = np.abs(factor) < 1e-4, systematically_absent(number, hkl)
+    assert dark[absent].all()
+    # Hashes of two images may meet, so that they cancel.
+    assert dark[~absent].mean() < 0.02
+    # Laue symmetry: an operation changes phases alone; Friedel's law.
+    rotations, _ = operations(number)
+    place = {tuple(h): i for i, h in enumerate(hkl.tolist())}
+    image = [place.get(tuple(h), -1) for h in (hkl @ rotations[len(rotations) // 2]).tolist()]
+    same = np.array([i >= 0 for i in image])
+    strength = np.abs(factor)
+    np.testing.assert_allclose(strength[same], strength[np.array(image)[same]], atol=1e-4)
+    mate = [place[tuple(h)] for h in (-hkl).tolist()]
+    np.testing.assert_allclose(factor[mate], factor.conj(), atol=1e-4)
+
+
+def test_thick_random_potentials_keep_the_rows_dark_that_gjonnes_and_moodie_name() -> None:
+    """0k0 with k odd of P2₁/c stays dark along [001] at the exact zone; the others all light up."""
+    data = smoke().data.model_copy(update={"max_index": 1, "short_zones": 0.0, "negatives": 0.0})
+    tilt = data.tilt.model_copy(update={"low": 1e-6, "high": 1e-6})
+    data = data.model_copy(update={"tilt": tilt})
+    made = wilson_foils(np.full(60, 14), data, np.random.default_rng(1))
+    h, k, length = np.moveaxis(made.lists.hkl, -1, 0)
+    chosen = (np.abs(made.zone[:, None]) == [0, 0, 1]).all(-1)
+    row = chosen & (h == 0) & (length == 0) & (k % 2 == 1)
+    assert chosen.any()
+    assert made.lists.intensity[row & (np.abs(k) < 4)].max(initial=0) < 1e-8
+    even = chosen & (h == 0) & (length == 0) & (k % 2 == 0) & (made.lists.intensity > 0)
+    assert even.any()
+
+
+def test_random_potentials_lie_in_their_zones_and_among_true_crystals() -> None:
+    made = spot_sets(wilson_share=1.0, negatives=0.3, sheet=16)
+    blocks = [made.block(n) for n in range(16)]
+    groups = np.array([b["space_group"][0] for b in blocks])
+    assert 0 < (groups == 0).sum() < 12
+    assert all(b["token"].shape == blocks[0]["token"].shape for b in blocks)
+    foils = wilson_foils(np.array([225, 2, 194]), smoke().data, np.random.default_rng(2))
+    seen = foils.lists.intensity > 0
+    along = np.einsum("bnc,bc->bn", foils.lists.hkl, foils.zone)
+    assert not along[seen].any()
+    # Held-out sides are never of potentials.
+    held = spot_sets("validation", wilson_share=1.0, negatives=0.0).block(0)
+    assert held["zone"].shape == (4, 3)
+    assert int(held["space_group"][0]) in {m.space_group for m in spot_sets("validation").materials}
+
+
+def test_runs_of_sheets_come_as_often_as_told() -> None:
+    made = spot_sets(repeats=2, sheet=1)
+    np.testing.assert_array_equal(made.block(3)["token"], made.block(3 + RUN)["token"])
+    assert not np.array_equal(made.block(3)["q"], made.block(3 + 2 * RUN)["q"])
 
 
 # --- training -------------------------------------------------------------------------------

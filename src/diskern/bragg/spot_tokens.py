@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.lattice_reduce import reduction
+from diskern.bragg.spot_facts import GRID_FIELDS, SHAPE_FIELDS, grid_facts, shape_facts
 from diskern.bragg.spot_symmetry import SYMMETRY_FIELDS, net_symmetry
 
 Floats = NDArray[np.float64]
@@ -36,7 +37,9 @@ FLOOR = 1e-4
 """Intensities, relative to the strongest spot, that stand for all weaker ones."""
 
 TOKEN_FIELDS = 30
-PATTERN_FIELDS = 12 + SYMMETRY_FIELDS
+SHAPE = 12
+"""First column of `diskern.bragg.spot_facts.shape_facts`: whether there is a net, lengths in it."""
+PATTERN_FIELDS = SHAPE + SHAPE_FIELDS + SYMMETRY_FIELDS + GRID_FIELDS
 
 _PAIR_NODES: Ints = np.array(
     [(m, n) for n in range(REACH + 1) for m in range(-REACH, REACH + 1) if n > 0 or m > 0]
@@ -110,8 +113,9 @@ def spot_tokens(position: Floats, intensity: Floats, basis: Floats) -> SpotToken
         np.concatenate([a, b], 1) for a, b in zip(pairs, strays, strict=True)
     )
     facts = _pattern_facts(frame, plane, share, on_net, seen, found)
-    nodes = _nodes(frame, rows, plane, share, node, on_net)
-    facts = np.concatenate([facts, net_symmetry(*nodes, frame) * found[:, None]], 1)
+    level, within = _nodes(frame, rows, plane, share, node, on_net)
+    more = [shape_facts(frame), net_symmetry(level, within, frame), grid_facts(level, within)]
+    facts = np.concatenate([facts, np.concatenate(more, 1) * found[:, None]], 1)
     return SpotTokens(
         (token * there[..., None]).astype(np.float32),
         (where * there[..., None]).astype(np.float32),
@@ -147,8 +151,9 @@ def _brightest(reduced: Floats, place: Floats, share: Floats) -> Floats:
     fits = (cost < cost.min(1, keepdims=True) * (1 + LIKE)) & (uu < vv * (1 + LIKE))
     direction = u / np.sqrt(uu)[..., None]
     # Columns are x and rows y, and the second axis lies clockwise: (row, col) -> (x, y).
-    along = np.einsum("bkc,bnc->bkn", direction, place)
-    across = np.einsum("bkc,bnc->bkn", np.stack([direction[..., 1], -direction[..., 0]], -1), place)
+    columns = np.swapaxes(place, 1, 2)
+    along = direction @ columns
+    across = np.stack([direction[..., 1], -direction[..., 0]], -1) @ columns
     square = np.maximum(along**2 + across**2, 1e-30)
     radius = np.sqrt(square)
     weight = np.sqrt(share)[:, None]
@@ -177,7 +182,7 @@ def _pairs(
     """Nodes near the beam in Friedel pairs, lit or dark."""
     b = len(frame)
     spot = _spot_of_node(node, share, on_net)
-    where = np.einsum("kc,bcd,bed->bke", _PAIR_NODES.astype(float), frame, rows)
+    where = _PAIR_NODES.astype(np.float64) @ (frame @ np.swapaxes(rows, 1, 2))
     radius = np.linalg.norm(where, axis=-1)
     reach = _reach(plane, share)
     # A tie between symmetric nodes is not left to rounding.
@@ -219,8 +224,9 @@ def _nodes(
     row = np.arange(len(share))[:, None, None]
     bright = np.where(spot >= 0, share[row, spot.clip(0)], 0.0)
     axis = np.arange(-REACH, REACH + 1.0)
-    where = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
-    radius = np.linalg.norm(np.einsum("mnc,bcd,bed->bmne", where, frame, rows), axis=-1)
+    node = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    radius = np.linalg.norm(node @ (frame @ np.swapaxes(rows, 1, 2)), axis=-1)
+    radius = radius.reshape(bright.shape)
     return _level(bright), radius <= 1.02 * _reach(plane, share)[:, None, None]
 
 

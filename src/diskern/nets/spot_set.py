@@ -19,6 +19,13 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS, diffraction_symbols
 
 RELATIONS = 6
+SET_HEADS = 4
+SQUARES = (1.0, 4 / 3, 3 / 2, 5 / 3, 2.0, 5 / 2, 8 / 3, 3.0, 4.0, 5.0, 6.0)
+"""Ratios of squared lengths that are looked for between the patterns of a set."""
+ALIKE = 0.014
+"""Difference of ln|q| over which two lengths count as equal."""
+WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
+SCALE_FIELDS = 4 + 3 + 3 * 2 * len(WAVES) + 3 * len(SQUARES)
 
 
 class SpotSets(NamedTuple):
@@ -32,8 +39,9 @@ class SpotSets(NamedTuple):
     pattern : (B, P) facts of each pattern as a whole.
     member : (S, K) rows of patterns that make each set.
     member_there : (S, K) which of them stand for something.
-    known : (S, K, 3) ln of the scale in 1/Å (0 unless known), whether it is known, and ln of the
-        scale relative to the other patterns of the set (0 where they share none).
+    known : (S, K, 4) ln of the scale in 1/Å (0 unless known), whether it is known, ln of the
+        scale relative to the other patterns of the set (0 where they share none), and whether
+        they share one.
     """
 
     token: torch.Tensor
@@ -64,61 +72,87 @@ class SpotSetNet(nn.Module):
     Parameters
     ----------
     fields, facts : columns of tokens and of patterns.
+    shape : column of the patterns that says whether there is a net; in the next two stands ln of
+        its second vector and of its shorter diagonal over its first vector.
     width, layers, heads : of the attention within patterns.
-    set_layers : of that among patterns.
+    fact_width, fact_layers : of the perceptron that reads the facts of a pattern.
+    set_width, set_layers : of the attention among patterns.
     """
 
     def __init__(
         self,
         fields: int,
         facts: int,
+        shape: int,
         *,
         width: int = 80,
-        layers: int = 4,
+        layers: int = 2,
         heads: int = 5,
+        fact_width: int = 256,
+        fact_layers: int = 3,
+        set_width: int = 128,
         set_layers: int = 2,
     ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width={width} is no multiple of heads={heads}")
-        self.layers, self.heads = layers, heads
+        if set_width % SET_HEADS:
+            raise ValueError(f"set_width={set_width} is no multiple of {SET_HEADS}")
+        self.layers, self.heads, self.shape = layers, heads, shape
         self.read_token = nn.Sequential(
             nn.Linear(fields, width), nn.GELU(), small_linear(width, width)
         )
         self.common = nn.BatchNorm1d(facts, affine=False, momentum=0.02)
-        self.read_facts = nn.Sequential(
-            nn.Linear(facts, width), nn.GELU(), small_linear(width, width)
-        )
+        self.read_facts = nn.Linear(facts, fact_width)
+        self.facts = nn.ModuleList(Perceptron(fact_width) for _ in range(fact_layers))
+        self.summary = nn.Linear(fact_width, width)
         self.relation = nn.Sequential(nn.Linear(RELATIONS, 16), nn.GELU())
         self.bias = nn.Linear(16, layers * heads)
         self.within = nn.ModuleList(Attention(width, heads) for _ in range(layers))
-        self.read_known = nn.Sequential(nn.Linear(3, width), nn.GELU(), small_linear(width, width))
-        self.query = nn.Parameter(torch.zeros(width))
-        self.among = nn.ModuleList(Attention(width, heads) for _ in range(set_layers))
-        self.crystal = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
-        self.single = nn.LayerNorm(width)
-        self.tree = Tree(width, symmetry_tree())
+        self.whole = nn.Linear(fact_width + width, set_width)
+        self.read_scale = nn.Sequential(
+            nn.Linear(SCALE_FIELDS, set_width), nn.GELU(), small_linear(set_width, set_width)
+        )
+        self.query = nn.Parameter(torch.zeros(set_width))
+        self.among = nn.ModuleList(Attention(set_width, SET_HEADS) for _ in range(set_layers))
+        self.crystal = nn.Sequential(nn.LayerNorm(set_width), nn.Linear(set_width, 1))
+        self.single = nn.Sequential(nn.LayerNorm(set_width), Perceptron(set_width))
+        self.tree = Tree(set_width, symmetry_tree())
         self.share = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, sets: SpotSets) -> Verdicts:
         """Verdicts on every set, and whether each pattern is of a crystal."""
         pattern = self.patterns(sets)
-        return Verdicts(self.together(pattern, sets), self.crystal(pattern)[:, 0])
+        alone = ~sets.member_there[:, 1:].any(1)
+        if alone.all() or not alone.any():
+            said = self.together(pattern, sets)
+        else:
+            # Patterns alone need no places for others.
+            said = pattern.new_zeros(len(alone), len(symmetry_tree()[-1]))
+            said = said.index_put((alone,), self.together(pattern, only(sets, alone, 1)))
+            said = said.index_put((~alone,), self.together(pattern, only(sets, ~alone)))
+        return Verdicts(said, self.crystal(pattern)[:, 0])
 
     def patterns(self, sets: SpotSets) -> torch.Tensor:
-        """(B, width) a vector of each pattern."""
+        """(B, set_width) a vector of each pattern."""
         # Facts come in many units; their spread among patterns is the natural one.
-        summary = self.read_facts(self.common(sets.pattern))[:, None]
-        x = torch.cat([summary, self.read_token(sets.token)], 1)
+        facts = self.read_facts(self.common(sets.pattern))
+        for layer in self.facts:
+            facts = layer(facts)
+        x = torch.cat([self.summary(facts)[:, None], self.read_token(sets.token)], 1)
         there = torch.cat([torch.ones_like(sets.there[:, :1]), sets.there], 1)
         biases = self._biases(sets.place, there)
         for layer, bias in zip(self.within, biases, strict=True):
             x = layer(x, bias)
-        return x[:, 0]
+        said: torch.Tensor = self.whole(torch.cat([facts, x[:, 0]], 1))
+        return said
 
     def together(self, pattern: torch.Tensor, sets: SpotSets) -> torch.Tensor:
         """(S, 230) log-probabilities from the vectors of the patterns."""
-        x = pattern[sets.member] + self.read_known(sets.known)
+        shape = sets.pattern[:, self.shape : self.shape + 3][sets.member]
+        known = sets.known * sets.member_there[..., None]
+        x = pattern[sets.member] + self.read_scale(scale_facts(known, shape))
+        x = x * sets.member_there[..., None]
         there = torch.cat([torch.ones_like(sets.member_there[:, :1]), sets.member_there], 1)
         # Each pattern's own opinion is added up, as independent witnesses' would be; attention
         # corrects what they share.
@@ -154,6 +188,66 @@ def relations(place: torch.Tensor) -> torch.Tensor:
     return torch.stack(
         [near / 3, dot / product, cross / product, dx / 3, dy / 3, torch.exp(-near)], -1
     )
+
+
+def only(sets: SpotSets, chosen: torch.Tensor, most: int | None = None) -> SpotSets:
+    """The chosen sets, of their first ``most`` patterns."""
+    member, there, known = (
+        x[chosen][:, :most] for x in (sets.member, sets.member_there, sets.known)
+    )
+    return sets._replace(member=member, member_there=there, known=known)
+
+
+def scale_facts(known: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+    """(S, K, `SCALE_FIELDS`) what lengths say of each pattern of a set.
+
+    Its own lengths in 1/Å where they are known, and how many lengths of the other patterns lie
+    at a simple ratio to each of its own, as they do in lattices of high symmetry.
+
+    Parameters
+    ----------
+    known : (S, K, 4) of `SpotSets`.
+    shape : (S, K, 3) whether there is a net, and ln of two lengths over that of its first vector.
+    """
+    net, relative = shape[..., :1], torch.cat([torch.zeros_like(shape[..., :1]), shape[..., 1:]], 2)
+    own = (known[..., :1] + relative) * known[..., 1:2] * net
+    angle = 2 * torch.pi * own[..., None] * own.new_tensor(WAVES)
+    told = (known[..., 1:2] * net)[..., None]
+    waves = (torch.cat([torch.cos(angle), torch.sin(angle)], 3) * told).flatten(2)
+    shared = own.new_zeros(*own.shape, len(SQUARES))
+    several = (known[..., 3] * net[..., 0]).sum(1) > 1
+    if several.any():
+        shared[several] = shared_lengths(known[several], relative[several], net[several])
+    return torch.cat([known, own, waves, shared.flatten(2)], 2)
+
+
+def shared_lengths(known: torch.Tensor, relative: torch.Tensor, net: torch.Tensor) -> torch.Tensor:
+    """(S, K, 3, `SQUARES`) lengths of other patterns at each ratio, per other pattern."""
+    length = known[..., 2:3] + relative
+    count, patterns = length.shape[:2]
+    use = known[..., 3] * net[..., 0]
+    flat = length.reshape(count, 1, 1, 3 * patterns)
+    apart = (length[..., None] - flat).abs()
+    other = 1 - torch.eye(patterns, device=length.device).repeat_interleave(3, 1)
+    weight = use[:, :, None] * use.repeat_interleave(3, 1)[:, None] * other
+    centre = 0.5 * length.new_tensor(SQUARES).log()
+    near = torch.exp(-0.5 * ((apart[..., None] - centre) / ALIKE) ** 2)
+    total = (near * weight[:, :, None, :, None]).sum(3)
+    return total / (use.sum(1) - 1).clamp(min=1)[:, None, None, None]
+
+
+class Perceptron(nn.Module):
+    """A small perceptron beside an identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.before = nn.LayerNorm(width)
+        self.widen, self.narrow = nn.Linear(width, 2 * width), small_linear(2 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The same shape."""
+        added: torch.Tensor = self.narrow(gelu(self.widen(self.before(x))))
+        return x + added
 
 
 def small_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -27,7 +27,7 @@ def joined(parts: Sequence[SpotTokens]) -> SpotTokens:
 def known_scales(
     log_scale: NDArray[np.floating], member: Ints, there: Bools, told: Bools, shared: Bools
 ) -> Singles:
-    """(S, K, 3) of `diskern.nets.spot_set.SpotSets.known`.
+    """(S, K, 4) of `diskern.nets.spot_set.SpotSets.known`.
 
     Parameters
     ----------
@@ -38,10 +38,11 @@ def known_scales(
     """
     own = np.asarray(log_scale, dtype=np.float64)[member]
     mean = (own * there).sum(1, keepdims=True) / np.maximum(there.sum(1, keepdims=True), 1)
-    out = np.zeros((*member.shape, 3))
+    out = np.zeros((*member.shape, 4))
     out[..., 0] = np.where(told[:, None], own, 0)
     out[..., 1] = told[:, None]
     out[..., 2] = np.where(shared[:, None], own - mean, 0)
+    out[..., 3] = shared[:, None]
     return np.asarray(out * there[..., None], dtype=np.float32)
 
 

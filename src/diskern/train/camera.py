@@ -36,10 +36,16 @@ class SpotLists:
     hkl: NDArray[np.int64]
 
 
-def record(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
-    """Everything that happens between the diffracted beams and a spot list."""
+def record(lists: SpotLists, rng: np.random.Generator, session: int = 1) -> SpotLists:
+    """Everything that happens between the diffracted beams and a spot list.
+
+    Parameters
+    ----------
+    session : patterns in a row that were taken at one camera length, so that the error of their
+        scale is one and the same but for 0.4 %.
+    """
     lists = _second_grain(lists, rng)
-    lists = _distort(lists, rng)
+    lists = _distort(lists, rng, session)
     edge = np.exp(rng.uniform(np.log(0.7), np.log(1.8), len(lists.q)))
     lists = _hide(lists, _off_detector(lists.q, edge, rng) | _behind_stop(lists.q, edge, rng))
     lists = _run_together(lists, 0.012 * edge)
@@ -70,11 +76,13 @@ def _turned(q: Floats, angle: Floats) -> Floats:
     return np.stack([c * q[..., 0] - s * q[..., 1], s * q[..., 0] + c * q[..., 1]], -1)
 
 
-def _distort(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
+def _distort(lists: SpotLists, rng: np.random.Generator, session: int) -> SpotLists:
     """Ellipse (0–4 %, mostly below 1.5), scale (2 %), and the error of the centre."""
     b = len(lists.q)
     ratio = np.sqrt(1 + np.minimum(0.04, rng.exponential(0.010, b)))
     scale = 1 + np.clip(rng.normal(0, 0.02, b), -0.05, 0.05)
+    if session > 1:
+        scale = np.repeat(scale[::session], session)[:b] * (1 + rng.normal(0, 0.004, b))
     axis = rng.uniform(0, np.pi, b)
     q = _turned(lists.q, -axis)
     q = np.stack([q[..., 0] * ratio[:, None], q[..., 1] / ratio[:, None]], -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,7 @@ def seen_nets(lists: SpotLists, zones: Ints, faintest: Floats) -> tuple[Floats, 
     own &= lists.intensity > (faintest * top)[:, None]
     for i in np.flatnonzero(zones.any(1)):
         use = np.flatnonzero(own[i])[:60]
-        plane = plane_basis(zones[i])
-        index = np.rint(lists.hkl[i, use] @ np.linalg.pinv(plane)).astype(np.int64)
+        index = np.rint(lists.hkl[i, use] @ _coordinates(*zones[i].tolist())).astype(np.int64)
         form = generated(index)
         if form is None:
             continue
@@ -47,6 +47,12 @@ def seen_nets(lists: SpotLists, zones: Ints, faintest: Floats) -> tuple[Floats, 
             # Too few spots to fit the centre as well.
             basis[i] = np.linalg.lstsq(node, lists.q[i, use], rcond=1e-9)[0]
     return origin, basis
+
+
+@lru_cache(maxsize=4096)
+def _coordinates(u: int, v: int, w: int) -> Floats:
+    """(3, 2) that takes hkl of a zone into coordinates of its plane."""
+    return np.asarray(np.linalg.pinv(plane_basis(np.array([u, v, w]))))
 
 
 def generated(index: Ints) -> Ints | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from diskern.bragg.spot_tokens import spot_tokens
 from diskern.crystal.crystal import Crystal
-from diskern.crystal.spacegroups import symbol_of
+from diskern.crystal.spacegroups import diffraction_symbols, symbol_of
 from diskern.errors import DiskernError
 from diskern.simulate.bloch import BlochOptions, BlochWaves
 from diskern.simulate.kinematic import SaedOptions, simulate_saed_batch
@@ -37,6 +37,7 @@ from diskern.train.split import prototype_family, split_materials
 from diskern.train.spot_negatives import KINDS, no_crystal
 from diskern.train.spot_nets import seen_nets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
+from diskern.train.spot_wilson import wilson_foils
 from diskern.train.spots import strongest
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,12 @@ Floats = NDArray[np.float64]
 SIDES = ("train", "validation", "test")
 MOST_BEAMS = 110
 """Beams of a Bloch-wave pattern; where there are more, those nearest the Ewald sphere."""
+MOST_SPOTS = 120
+"""Beams of a pattern that are kept, strongest first."""
+RUN = 48
+"""Sheets of a run, which are kept in memory where they come again."""
+MADE_UP = 0.75
+"""Share of the blocks without a crystal that show nothing at all; the others show two grains."""
 FEWEST_SPOTS = 4
 """A pattern with fewer shows a crystal or none: it is not asked."""
 
@@ -89,8 +96,10 @@ class SpotSets:
         for number in sorted(self._groups):
             symbols[symbol_of(number).index].append(number)
         self._symbols = [symbols[k] for k in sorted(symbols)]
+        self.space_groups = [list(s.space_groups) for s in diffraction_symbols()]
         self._exposed = lru_cache(maxsize=recipe.window // recipe.reuse + 8)(self._expose)
         self._pool = lru_cache(maxsize=2)(self._drawn)
+        self._sheets = lru_cache(maxsize=RUN if recipe.repeats > 1 else 2)(self._sheet)
 
     @property
     def group_prior(self) -> Floats:
@@ -103,31 +112,45 @@ class SpotSets:
     def material_of(self, number: int) -> int:
         """Row of the crystal of a block; -1 where the block shows none."""
         rng = self._rng(number)
-        if rng.random() < self.recipe.negatives and rng.random() < 0.75:
+        if rng.random() < self.recipe.negatives and rng.random() < MADE_UP:
             return -1
         return self._chosen(number)
 
     def block(self, number: int) -> Block:
         """The patterns of a block, decided by recipe, side and number alone."""
-        rng, recipe = self._rng(number), self.recipe
-        negative = rng.random() < recipe.negatives
-        if negative and rng.random() < 0.75:
-            lists, basis = self._made_up(rng)
-            nothing = np.zeros(recipe.per_block)
-            facts: dict[str, Any] = {"zone": np.zeros((recipe.per_block, 3)), "energy": nothing}
-            facts |= {"thickness": nothing, "dynamical": nothing > 0, "group": 0}
+        sheet, place = divmod(number, self.recipe.sheet)
+        if self.side == "train":
+            sheet = sheet // (RUN * self.recipe.repeats) * RUN + sheet % RUN
+        own = slice(place * self.recipe.per_block, (place + 1) * self.recipe.per_block)
+        return {name: values[own] for name, values in self._sheets(sheet).items()}
+
+    def _sheet(self, sheet: int) -> Block:
+        """Blocks that are made together, one after the other."""
+        recipe = self.recipe
+        first = sheet * recipe.sheet
+        rng = self._rng(sheet, 4, 4, 4)
+        potentials = rng.random() < recipe.wilson_share
+        if potentials and self.side == "train":
+            beams = self._potentials(rng)
         else:
-            row = self._chosen(number)
-            lists, basis, facts = self._of_crystal(number, row, rng)
-            facts["group"] = self.materials[row].space_group
-        if negative and facts["group"]:
-            lists = _two_grains(lists, rng)
-            facts["group"] = 0
-        made = strongest(lists, recipe.max_spots)
+            beams = _beams_joined([self._beams(n) for n in range(first, first + recipe.sheet)])
+        numbers = np.repeat(np.arange(first, first + recipe.sheet), recipe.per_block)
+        return {**self._recorded(beams, rng), "number": numbers}
+
+    def _recorded(self, beams: _Beams, rng: np.random.Generator) -> Block:
+        """What is left of diffracted beams after the instrument, as tokens."""
+        lists, facts = beams.lists, beams.facts
+        if not self.recipe.clean:
+            lists = record(lists, rng, self.recipe.per_block)
+        faintest = np.exp(rng.uniform(np.log(1e-4), np.log(2e-2), len(lists.q)))
+        origin, basis = seen_nets(lists, facts["zone"], faintest)
+        basis = np.where(np.isfinite(beams.claimed), beams.claimed, basis)
+        there = lists.intensity > 0
+        lists = replace(lists, q=(lists.q - origin[:, None]) * there[..., None])
+        made = strongest(lists, self.recipe.max_spots)
         position = made["q"].astype(np.float64)[..., ::-1]
         tokens = spot_tokens(position, made["intensity"].astype(np.float64), basis[..., ::-1])
         poor = made["count"] < FEWEST_SPOTS
-        b = recipe.per_block
         return {
             "token": tokens.token,
             "place": tokens.place,
@@ -136,13 +159,12 @@ class SpotSets:
             "q": made["q"],
             "intensity": made["intensity"],
             "basis": basis.astype(np.float32),
-            "space_group": np.full(b, facts["group"], dtype=np.int16),
-            "crystal": np.where(poor, -1, int(facts["group"] > 0)).astype(np.int8),
-            "zone": np.asarray(facts["zone"], dtype=np.int16),
+            "space_group": facts["group"].astype(np.int16),
+            "crystal": np.where(poor, -1, facts["group"] > 0).astype(np.int8),
+            "zone": facts["zone"].astype(np.int16),
             "thickness": facts["thickness"].astype(np.float32),
             "energy": facts["energy"].astype(np.float32),
             "dynamical": facts["dynamical"],
-            "number": np.full(b, number, dtype=np.int64),
         }
 
     # --- what is drawn ----------------------------------------------------------------------
@@ -165,33 +187,67 @@ class SpotSets:
             rows.append(int(rng.choice(made_up if pick is None else pick)))
         return np.array(rows)
 
-    def _made_up(self, rng: np.random.Generator) -> tuple[SpotLists, Floats]:
-        """Patterns without a crystal."""
+    def _beams(self, number: int) -> _Beams:
+        """Beams of a block: of one crystal, of two grains of it, or of nothing."""
+        rng, b = self._rng(number), self.recipe.per_block
+        negative = rng.random() < self.recipe.negatives
+        if negative and rng.random() < MADE_UP:
+            return self._made_up(rng)
+        row = self._chosen(number)
+        small, every = self._exposed(row, number // self.recipe.window)
+        chosen = rng.permutation(len(small.q))[:b]
+        facts = {name: values[chosen] for name, values in every.items()}
+        lists = SpotLists(
+            small.q[chosen].astype(np.float64),
+            small.intensity[chosen].astype(np.float64),
+            small.hkl[chosen].astype(np.int64),
+        )
+        group = 0 if negative else self.materials[row].space_group
+        if negative:
+            lists = _two_grains(lists, rng)
+        return _Beams(lists, {**facts, "group": np.full(b, group)}, _unclaimed(b))
+
+    def _made_up(self, rng: np.random.Generator) -> _Beams:
+        """Spots of no crystal."""
         b, n = self.recipe.per_block, self.recipe.max_spots
-        q, intensity = np.zeros((b, n, 2)), np.zeros((b, n))
-        basis = np.full((b, 2, 2), np.nan)
+        q, intensity, claimed = np.zeros((b, n, 2)), np.zeros((b, n)), _unclaimed(b)
         for i in range(b):
             kind = KINDS[int(rng.integers(len(KINDS)))]
-            place, bright, basis[i] = no_crystal(kind, n, rng)
+            place, bright, claimed[i] = no_crystal(kind, n, rng)
             count = min(n, len(place))
             q[i, :count], intensity[i, :count] = place[:count], bright[:count]
-        lists = SpotLists(q, intensity, np.zeros((b, n, 3), dtype=np.int64))
-        return (lists if self.recipe.clean else record(lists, rng)), basis
+        nothing = np.zeros(b)
+        facts: dict[str, NDArray[Any]] = {"zone": np.zeros((b, 3), dtype=np.int64)}
+        facts |= {
+            "thickness": nothing,
+            "energy": nothing,
+            "dynamical": nothing > 0,
+            "group": nothing.astype(np.int64),
+        }
+        return _Beams(SpotLists(q, intensity, np.zeros((b, n, 3), dtype=np.int64)), facts, claimed)
 
-    def _of_crystal(
-        self, number: int, row: int, rng: np.random.Generator
-    ) -> tuple[SpotLists, Floats, dict[str, Any]]:
-        """Recorded patterns of a crystal along as many directions, and the nets seen of them."""
-        lists, facts = self._exposed(row, number // self.recipe.window)
-        chosen = rng.permutation(len(lists.q))[: self.recipe.per_block]
-        lists = SpotLists(lists.q[chosen], lists.intensity[chosen], lists.hkl[chosen])
-        facts = {name: values[chosen] for name, values in facts.items()}
-        if not self.recipe.clean:
-            lists = record(lists, rng)
-        faintest = np.exp(rng.uniform(np.log(1e-4), np.log(2e-2), len(chosen)))
-        origin, basis = seen_nets(lists, facts["zone"], faintest)
-        there = lists.intensity > 0
-        return replace(lists, q=(lists.q - origin[:, None]) * there[..., None]), basis, facts
+    def _potentials(self, rng: np.random.Generator) -> _Beams:
+        """A sheet of random potentials, and of nothing."""
+        recipe, b = self.recipe, self.recipe.per_block
+        kind = rng.random(recipe.sheet) / max(recipe.negatives, 1e-9)
+        none = int((kind < MADE_UP).sum())
+        chosen = [int(rng.integers(len(self.space_groups))) for _ in range(recipe.sheet - none)]
+        groups = np.array([rng.choice(self.space_groups[i]) for i in chosen], dtype=np.int64)
+        parts = [self._made_up(rng) for _ in range(none)]
+        if len(groups):
+            foils = wilson_foils(groups, recipe, rng)
+            told, lists = np.repeat(groups, b), foils.lists
+            double = np.repeat(kind[kind >= MADE_UP] < 1, b)
+            told = np.where(double, 0, told)
+            if double.any():
+                two = _trimmed(_two_grains(lists, rng))
+                lists = _joined([lists, two])
+                pick = np.where(double, len(told) + np.arange(len(told)), np.arange(len(told)))
+                lists = SpotLists(lists.q[pick], lists.intensity[pick], lists.hkl[pick])
+            facts = {"zone": foils.zone, "thickness": foils.thickness, "energy": foils.energy}
+            facts |= {"dynamical": np.ones(len(told), dtype=bool), "group": told}
+            parts.append(_Beams(lists, facts, _unclaimed(len(told))))
+        return _beams_joined(parts)
 
     def _expose(self, row: int, window: int) -> tuple[SpotLists, dict[str, NDArray[Any]]]:
         """Foils of a crystal, ``per_block`` directions each, before any instrument.
@@ -218,7 +274,14 @@ class SpotSets:
             thicknesses.append(thickness)
             dynamical.append(solved)
         b = recipe.per_block
-        return _joined(parts), {
+        lists = _trimmed(_joined(parts))
+        # Small types: many crystals are kept.
+        small = SpotLists(
+            lists.q.astype(np.float32),
+            lists.intensity.astype(np.float32),
+            lists.hkl.astype(np.int16),
+        )
+        return small, {
             "zone": zones,
             "energy": np.full(foils * b, energy),
             "thickness": np.repeat(thicknesses, b),
@@ -257,6 +320,36 @@ class SpotSets:
             both = replace(options, double_diffraction=True)
             made = simulate_saed_batch(chosen, turns, energy=energy, thickness=thin, options=both)
         return SpotLists(made.q, made.intensity, made.hkl)
+
+
+@dataclass(frozen=True, eq=False)
+class _Beams:
+    """Diffracted beams of some patterns, facts of each, and nets that a fit may claim (or NaN)."""
+
+    lists: SpotLists
+    facts: dict[str, NDArray[Any]]
+    claimed: Floats
+
+
+def _unclaimed(count: int) -> Floats:
+    return np.full((count, 2, 2), np.nan)
+
+
+def _beams_joined(parts: list[_Beams]) -> _Beams:
+    """All one after the other."""
+    names = parts[0].facts
+    return _Beams(
+        _joined([p.lists for p in parts]),
+        {name: np.concatenate([p.facts[name] for p in parts]) for name in names},
+        np.concatenate([p.claimed for p in parts]),
+    )
+
+
+def _trimmed(lists: SpotLists) -> SpotLists:
+    """The strongest `MOST_SPOTS` spots of each pattern."""
+    order = np.argsort(-lists.intensity, axis=1, kind="stable")[:, :MOST_SPOTS]
+    rows = np.arange(len(order))[:, None]
+    return SpotLists(lists.q[rows, order], lists.intensity[rows, order], lists.hkl[rows, order])
 
 
 def _directions(

@@ -50,6 +50,13 @@ class SpotSetsRecipe(Recipe):
     beams, and recorded anew."""
     window: Count = 1024
     """Blocks of a window; the diffracted beams of its crystals are kept in memory."""
+    sheet: Count = 1
+    """Blocks that are made together, which is quicker; it decides what is drawn for them."""
+    wilson_share: Share = 0.0
+    """Share of the training side's sheets that are random potentials, which have nothing but
+    their symmetry (`diskern.train.spot_wilson`)."""
+    repeats: Count = 1
+    """How often each run of training sheets comes; sets are drawn anew each time."""
 
 
 class SpotNetTable(Table):
@@ -57,8 +64,11 @@ class SpotNetTable(Table):
 
     architecture: Literal["spot_set"] = "spot_set"
     width: Annotated[int, Field(ge=8, le=512)] = 80
-    layers: Annotated[int, Field(ge=1, le=12)] = 4
+    layers: Annotated[int, Field(ge=1, le=12)] = 2
     heads: Annotated[int, Field(ge=1, le=16)] = 5
+    fact_width: Annotated[int, Field(ge=8, le=2048)] = 256
+    fact_layers: Annotated[int, Field(ge=1, le=12)] = 3
+    set_width: Annotated[int, Field(ge=8, le=1024, multiple_of=4)] = 128
     set_layers: Annotated[int, Field(ge=1, le=8)] = 2
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, TOKEN_FIELDS, SpotTokens
+from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, SHAPE, TOKEN_FIELDS, SpotTokens
 from diskern.nets.registry import build
 from diskern.nets.spot_set import SpotSets as Inputs
 from diskern.nets.spot_set import Verdicts
@@ -22,6 +22,9 @@ from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.task import Tell
 
 Ints = NDArray[np.int64]
+
+SHARED = 0.8
+"""Share of the sets of unknown scale whose patterns are said to have one and the same."""
 
 
 class SpotSetTask:
@@ -42,9 +45,13 @@ class SpotSetTask:
         return {
             "fields": TOKEN_FIELDS,
             "facts": PATTERN_FIELDS,
+            "shape": SHAPE,
             "width": net.width,
             "layers": net.layers,
             "heads": net.heads,
+            "fact_width": net.fact_width,
+            "fact_layers": net.fact_layers,
+            "set_width": net.set_width,
             "set_layers": net.set_layers,
         }
 
@@ -68,7 +75,7 @@ class SpotSetTask:
         member, there = member[keep], there[keep]
         tokens = tokens_of_blocks(blocks)
         told = rng.random(len(member)) < self.recipe.scale_known
-        shared = np.ones_like(told)
+        shared = told | (rng.random(len(member)) < SHARED)
         known = known_scales(tokens.pattern[:, SCALE], member, there, told, shared)
         inputs = as_inputs(tokens, member, there, known)
         verdicts: Verdicts = net(Inputs(*(t.to(self.recipe.device) for t in inputs)))

@@ -82,7 +82,7 @@ def held_out(
         Where no crystal is kept.
     """
     chosen = kept(recipe, side, keep)
-    usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "negatives": 0.0}
+    usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "sheet": 1, "negatives": 0.0}
     return SpotSets(recipe.model_copy(update={**usual, **changes}), side, chosen)
 
 

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import pytest
 import torch
 
 from diskern.crystal.spacegroups import diffraction_symbols
-from diskern.nets.spot_set import SpotSetNet, SpotSets, relations, symmetry_tree
+from diskern.nets.spot_set import (
+    SQUARES,
+    SpotSetNet,
+    SpotSets,
+    relations,
+    shared_lengths,
+    symmetry_tree,
+)
 
-FIELDS, FACTS, TOKENS = 7, 5, 9
+FIELDS, FACTS, SHAPE, TOKENS = 7, 8, 3, 9
+
+SMALL = {
+    "width": 16, "layers": 2, "heads": 2, "fact_width": 16, "fact_layers": 1, "set_width": 16,
+}  # fmt: skip
 
 
 @cache
 def net() -> SpotSetNet:
     torch.manual_seed(0)
-    made = SpotSetNet(FIELDS, FACTS, width=16, layers=2, heads=2, set_layers=2).eval()
+    made = SpotSetNet(FIELDS, FACTS, SHAPE, **SMALL).eval()
     with torch.no_grad():
         # Beyond the small first weights, so that differences show.
         for p in made.parameters():
@@ -37,7 +49,7 @@ def sets(patterns: int = 4, seed: int = 0) -> SpotSets:
         normal(patterns, FACTS),
         torch.arange(patterns)[None],
         torch.ones(1, patterns, dtype=torch.bool),
-        normal(1, patterns, 3),
+        torch.cat([normal(1, patterns, 3), torch.ones(1, patterns, 1)], 2),
     )
 
 
@@ -107,6 +119,36 @@ def test_what_is_not_there_says_nothing() -> None:
     assert not torch.allclose(log_groups(fewer), log_groups(given), atol=1e-3)
 
 
+def test_patterns_alone_are_judged_as_in_company_of_other_sets() -> None:
+    """One forward pass of single patterns and sets gives what each would get by itself."""
+    given = sets()
+    member = torch.cat([torch.arange(4)[:, None].expand(4, 4), given.member])
+    there = torch.cat([torch.tensor([[True, False, False, False]]).expand(4, 4), torch.ones(1, 4)])
+    mixed = given._replace(
+        member=member, member_there=there.bool(), known=given.known.expand(5, 4, 4)
+    )
+    said = log_groups(mixed)
+    torch.testing.assert_close(said[4:], log_groups(given), atol=1e-4, rtol=1e-4)
+    one = given._replace(
+        member=given.member[:, 2:3], member_there=there[:1, :1].bool(), known=given.known[:, :1]
+    )
+    torch.testing.assert_close(said[2:3], log_groups(one), atol=1e-4, rtol=1e-4)
+
+
+def test_simple_ratios_of_lengths_are_found_between_patterns_of_one_scale() -> None:
+    """Lengths at √2 and √3 of each other count in their places, and only where scales are one."""
+    relative = torch.tensor([[[0.0, 0.5, 0.9], [0.0, 0.13, 0.61]]])
+    known = torch.tensor([[[0.0, 0, 0, 1], [0, 0, 0.5 * math.log(2), 1]]])
+    net = torch.ones(1, 2, 1)
+    found = shared_lengths(known, relative, net)
+    assert float(found[0, 0, 0, SQUARES.index(2.0)]) > 0.99
+    assert float(found[0, 0, 0, SQUARES.index(3.0)]) < 0.01
+    assert not shared_lengths(known * torch.tensor([1, 1, 1, 0]), relative, net).any()
+    # 2 % off is too far.
+    known[0, 1, 2] += 0.05
+    assert float(shared_lengths(known, relative, net)[0, 0, 0, SQUARES.index(2.0)]) < 0.05
+
+
 def test_mirrored_places_are_told_apart() -> None:
     given = sets()
     mirrored = given._replace(place=given.place * torch.tensor([1.0, -1.0]))
@@ -118,4 +160,6 @@ def test_mirrored_places_are_told_apart() -> None:
 
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="multiple of heads"):
-        SpotSetNet(FIELDS, FACTS, width=10, heads=4)
+        SpotSetNet(FIELDS, FACTS, SHAPE, width=10, heads=4)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        SpotSetNet(FIELDS, FACTS, SHAPE, set_width=10)

@@ -1,0 +1,61 @@
+"""Facts of a net that a network need not work out: its shape in fine steps, its nodes as a grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+GRID_REACH = 5
+"""Largest index of a node of the grid."""
+SQUARES = (1.0, 4 / 3, 3 / 2, 5 / 3, 2.0, 5 / 2, 8 / 3, 3.0, 4.0, 5.0, 6.0)
+"""Ratios of squared lengths that lattices of higher symmetry have between their vectors."""
+ALIKE = 0.012
+"""Difference of ln|q| over which two lengths count as equal: distortion of common cameras."""
+WAVES = (1, 2, 4, 8, 16)
+SHAPE_FIELDS = 3 + 2 * 3 * len(WAVES) + len(SQUARES)
+GRID_FIELDS = (2 * GRID_REACH + 1) ** 2 - 1
+DARK = -0.3
+"""What a node within the pattern is worth that shows nothing; outside of it nodes are 0."""
+
+
+def shape_facts(frame: Floats) -> Floats:
+    """(B, `SHAPE_FIELDS`) of (B, 2, 2) reduced bases.
+
+    First 1, and ln of the lengths of the second vector and of the shorter diagonal over that of
+    the first; then waves of those and of the angle; then how near squares of ratios come to
+    `SQUARES`.
+    """
+    a, b = frame[:, 0], frame[:, 1]
+    length = np.log(np.stack([np.linalg.norm(v, axis=1) for v in (a, b, shorter(a, b))], 1))
+    relative = length - length[:, :1]
+    cosine = (a * b).sum(1) / np.exp(length[:, 0] + length[:, 1])
+    shape = np.stack([relative[:, 1], relative[:, 2], cosine], 1)
+    angle = 2 * np.pi * shape[:, None] * np.array(WAVES)[:, None]
+    waves = np.concatenate([np.cos(angle), np.sin(angle)], 1).reshape(len(frame), -1)
+    pairs = np.abs(relative[:, [1, 2, 2]] - relative[:, [0, 0, 1]])
+    apart = pairs[..., None] - 0.5 * np.log(SQUARES)
+    near = np.exp(-0.5 * (apart / ALIKE) ** 2).sum(1)
+    relative[:, 0] = 1
+    return np.concatenate([relative, waves, near], 1)
+
+
+def shorter(a: Floats, b: Floats) -> Floats:
+    """(B, 2) the shorter of the diagonals a + b and a − b."""
+    return np.where(((a * b).sum(1) > 0)[:, None], a - b, a + b)
+
+
+def grid_facts(level: Floats, there: NDArray[np.bool_]) -> Floats:
+    """(B, `GRID_FIELDS`) brightness of the nodes about the beam.
+
+    Parameters
+    ----------
+    level : (B, 2R+1, 2R+1) from 0 (dark) to 1, node (0, 0) in the middle.
+    there : the same shape, which nodes are within the pattern.
+    """
+    margin = level.shape[1] // 2 - GRID_REACH
+    inner = slice(margin, level.shape[1] - margin)
+    told = np.where(level > 0, 0.3 + level, DARK) * there
+    flat = told[:, inner, inner].reshape(len(level), -1)
+    return np.delete(flat, GRID_FIELDS // 2, axis=1)
