@@ -6,6 +6,7 @@ right-handed frame.  The zone axis [uvw] is the direct-lattice vector along +z.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -52,13 +53,22 @@ def zone_axis_orientation(
 
 def shortest_in_zone(crystal: Crystal, uvw: ArrayLike, limit: int = 6) -> Floats:
     """Shortest (h, k, l) perpendicular to [uvw] (or nearest to it, for irrational axes)."""
-    hkl = np.array([t for t in product(range(-limit, limit + 1), repeat=3) if any(t)], dtype=float)
+    hkl = _indices_within(limit)
     inside = np.abs(hkl @ np.asarray(uvw, dtype=float)) < 1e-6
     candidates = hkl[inside] if inside.any() else hkl
     lengths = np.linalg.norm(candidates @ crystal.reciprocal, axis=1)
     near = candidates[lengths < lengths.min() * (1 + 1e-6)]
     # Ties are broken towards positive leading indices, so the choice is reproducible.
     return np.asarray(max(near.tolist()))
+
+
+@cache
+def _indices_within(limit: int) -> Floats:
+    """(N, 3) all index triples of at most ``limit``, without 000."""
+    triples = np.array(list(product(range(-limit, limit + 1), repeat=3)), dtype=float)
+    found = triples[triples.any(axis=1)]
+    found.setflags(write=False)
+    return found
 
 
 def tilted(orientation: Rotation, angle: float, azimuth: float = 0.0) -> Rotation:
@@ -76,9 +86,10 @@ def reciprocal_vectors(crystal: Crystal, g_max: float) -> tuple[NDArray[np.int64
     axes = [np.arange(-b, b + 1) for b in bound]
     hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     g = hkl @ crystal.reciprocal
-    length = np.linalg.norm(g, axis=1)
-    keep = (length <= g_max) & hkl.any(axis=1)
-    return hkl[keep].astype(np.int64), g[keep]
+    keep = np.einsum("ij,ij->i", g, g) <= g_max**2
+    # 000 lies in the middle of the box of indices.
+    keep[len(keep) // 2] = False
+    return hkl[keep], g[keep]
 
 
 def excitation_error(g_lab: ArrayLike, wavelength: float) -> Floats:
