@@ -11,6 +11,7 @@ phase (refraction at the entrance face, 1e-4 of K, is left out).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,13 @@ from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
 from diskern.simulate.bloch_beams import Beams, select_beams
-from diskern.simulate.bloch_solvers import Dynamics, Solver, choose_solver, propagate
+from diskern.simulate.bloch_solvers import (
+    Dynamics,
+    Solver,
+    choose_solver,
+    propagate,
+    propagate_flux,
+)
 from diskern.simulate.kinematic import SaedOptions, check_thickness, excitation_errors
 from diskern.simulate.scattering import Parametrization
 from diskern.simulate.spot_pattern import SpotPattern
@@ -169,22 +176,29 @@ class BlochWaves:
         self, thicknesses: ArrayLike, k_transverse: ArrayLike | None = None
     ) -> torch.Tensor:
         """(K, T, N) complex φ_g whose squares are fluxes, for T thicknesses in Å."""
-        t = torch.as_tensor(_thicknesses(thicknesses), device=self.options.device)
-        k_t = np.zeros((1, 2)) if k_transverse is None else np.asarray(k_transverse, float)
-        k_t = k_t.reshape(-1, 2)
-        step = max(8, MEMORY // (len(self) * max(len(self), len(t))))
-        parts = []
-        for i in range(0, len(k_t), step):
-            system = self.system(k_t[i : i + step])
-            parts.append(propagate(system, t, self.options.solver, self.tolerance))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._in_chunks(propagate, thicknesses, k_transverse)
 
     def intensities(
         self, thicknesses: ArrayLike, k_transverse: ArrayLike | None = None
     ) -> torch.Tensor:
         """(K, T, N) fluxes as fractions of the incident beam; sum over N is 1 unless absorbed."""
-        waves = self.amplitudes(thicknesses, k_transverse)
-        return waves.real**2 + waves.imag**2
+        return self._in_chunks(propagate_flux, thicknesses, k_transverse)
+
+    def _in_chunks(
+        self,
+        solve: Callable[[Dynamics, torch.Tensor, Solver, float], torch.Tensor],
+        thicknesses: ArrayLike,
+        k_transverse: ArrayLike | None,
+    ) -> torch.Tensor:
+        t = torch.as_tensor(_thicknesses(thicknesses), device=self.options.device)
+        k_t = np.zeros((1, 2)) if k_transverse is None else np.asarray(k_transverse, float)
+        k_t = k_t.reshape(-1, 2)
+        step = max(8, MEMORY // (len(self) * max(len(self), len(t))))
+        parts = [
+            solve(self.system(k_t[i : i + step]), t, self.options.solver, self.tolerance)
+            for i in range(0, len(k_t), step)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def spots(
         self,

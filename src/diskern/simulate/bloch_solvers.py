@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import jv
+from scipy.fft import dct
 
 Solver = Literal["auto", "eigen", "chebyshev"]
 BLOCK = 16
@@ -59,7 +59,29 @@ def propagate(
     chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
     if chosen == "eigen":
         return _by_eigenvectors(system, thicknesses)
-    return _by_chebyshev(system, thicknesses, tolerance)
+    centre, sums = _by_chebyshev(system, thicknesses, tolerance)
+    parts = [total.view(sums.shape) for total in sums.totals]
+    waves = parts[0] if len(parts) == 1 else torch.complex(*parts)
+    turn = torch.exp(2j * math.pi * centre * thicknesses.double()).to(waves.dtype)
+    turned: torch.Tensor = waves * turn[:, None, None]
+    return turned.permute(2, 0, 1)
+
+
+def propagate_flux(
+    system: Dynamics, thicknesses: torch.Tensor, solver: Solver = "auto", tolerance: float = 1e-12
+) -> torch.Tensor:
+    """(K, T, N) squares of the amplitudes of `propagate`, without their phases."""
+    chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
+    if chosen == "eigen":
+        waves = _by_eigenvectors(system, thicknesses)
+        return waves.real**2 + waves.imag**2
+    _, sums = _by_chebyshev(system, thicknesses, tolerance)
+    total = sums.totals[0]
+    if total.is_complex():
+        flux = total.real**2 + total.imag**2
+    else:
+        flux = total.square_().addcmul_(sums.totals[1], sums.totals[1])
+    return flux.view(sums.shape).permute(2, 0, 1)
 
 
 def choose_solver(system: Dynamics, thicknesses: torch.Tensor) -> Literal["eigen", "chebyshev"]:
@@ -110,75 +132,94 @@ def _by_eigenvectors(system: Dynamics, thicknesses: torch.Tensor) -> torch.Tenso
     return waves.matmul(vectors.to(narrow).mT)
 
 
-def _by_chebyshev(system: Dynamics, thicknesses: torch.Tensor, tolerance: float) -> torch.Tensor:
+def _by_chebyshev(
+    system: Dynamics, thicknesses: torch.Tensor, tolerance: float
+) -> tuple[float, _Sums]:
+    """The waves (T, N, K) but for the phase exp(2πi c t), and c in 1/Å."""
     centre, radius = spectrum(system)
     weights = _series(thicknesses, radius, tolerance)
-    diagonal = (system.diagonal.mT - centre) / radius
+    diagonal = ((system.diagonal.mT - centre) / radius).contiguous()
     coupling = system.coupling / radius
     dtype = torch.promote_types(coupling.dtype, diagonal.dtype)
     coupling, diagonal = coupling.to(dtype), diagonal.to(dtype)
-    shape = diagonal.shape
+    # A row per beam; the scale of each direction and the factor 2 of the recursion go along.
+    twice = 2 * system.scale.to(diagonal.real.dtype)
+    doubled = 2 * diagonal
 
-    def apply(v: torch.Tensor) -> torch.Tensor:
-        return (coupling @ v) * system.scale + diagonal * v
-
-    before = torch.zeros(shape, dtype=dtype, device=diagonal.device)
+    total = _Sums(len(thicknesses), diagonal)
+    before = total.next().zero_()
     before[0] = 1
-    now = apply(before)
-    total = _Sums(len(thicknesses), before)
-    total.add(weights[0], before)
+    total.add(weights[0])
+    now = total.next()
+    torch.mm(coupling, before, out=now).mul_(system.scale).addcmul_(diagonal, before)
     for n in range(1, len(weights)):
-        total.add(weights[n], now)
-        before, now = now, 2 * apply(now) - before
-    waves = total.finished()
-    turn = torch.exp(2j * math.pi * centre * thicknesses.double()).to(waves.dtype)
-    turned: torch.Tensor = waves * turn[:, None, None]
-    return turned.permute(2, 0, 1)
+        total.add(weights[n])
+        if n + 1 < len(weights):
+            after = total.next()
+            torch.mm(coupling, now, out=after).mul_(twice).addcmul_(doubled, now).sub_(before)
+            before, now = now, after
+    total.finish()
+    return centre, total
 
 
 def _series(thicknesses: torch.Tensor, radius: float, tolerance: float) -> torch.Tensor:
-    """(M, T) complex coefficients (2 - δ_n0) iⁿ J_n(2π r t), cut where all are negligible."""
+    """(M, T) complex coefficients (2 - δ_n0) iⁿ J_n(2π r t), cut where all are negligible.
+
+    They are the cosine series of exp(i x cos θ), so one cosine transform gives every order.
+    """
     x = 2 * math.pi * radius * thicknesses.double().cpu().numpy()
     longest = float(np.abs(x).max(initial=0.0))
-    orders = np.arange(int(longest + 12 * longest ** (1 / 3) + 40))
-    values = jv(orders[:, None], x[None, :])
-    kept = np.flatnonzero(np.abs(values).max(1) > tolerance / 10)
-    count = int(kept[-1]) + 1 if len(kept) else 1
-    series = values[:count] * np.array([1, 1j, -1, -1j])[orders[:count] % 4][:, None]
-    series[1:] *= 2
-    return torch.as_tensor(series, device=thicknesses.device)
+    count = int(longest + 12 * longest ** (1 / 3) + 40)
+    wave = np.exp(1j * np.outer(x, np.cos(math.pi * (np.arange(count) + 0.5) / count)))
+    series = dct(wave, type=2, axis=1).T / count
+    series[0] /= 2
+    kept = np.flatnonzero(np.abs(series).max(1) > tolerance / 5)
+    return torch.as_tensor(series[: int(kept[-1]) + 1].copy(), device=thicknesses.device)
 
 
 class _Sums:
     """Σ_n c_n(t) v_n for all thicknesses, gathered in blocks so that it is a matrix product.
 
-    Real vectors (a centrosymmetric crystal) stay real: even orders make the real part, odd ones
-    the imaginary part.
+    Real vectors (a centrosymmetric crystal) stay real: c_n is real for even n and imaginary for
+    odd n, so the even orders make the real part and the odd ones the imaginary part.
+
+    Attributes
+    ----------
+    totals : one complex, or the real and the imaginary part; each (T, N K).
+    shape : (T, N, K).
     """
 
     def __init__(self, count: int, like: torch.Tensor) -> None:
         self.shape = (count, *like.shape)
-        size = (count, like.numel())
         parts = 1 if like.is_complex() else 2
-        self.totals = [like.new_zeros(size) for _ in range(parts)]
-        self.vectors: list[torch.Tensor] = []
-        self.weights: list[torch.Tensor] = []
+        self.totals = [like.new_zeros((count, like.numel())) for _ in range(parts)]
+        self.vectors = [like.new_empty((BLOCK, *like.shape)) for _ in range(parts)]
+        self.weights: list[list[torch.Tensor]] = [[] for _ in range(parts)]
+        self.added = 0
 
-    def add(self, weights: torch.Tensor, vector: torch.Tensor) -> None:
-        self.vectors.append(vector.reshape(-1))
-        self.weights.append(weights)
-        if len(self.vectors) == BLOCK:
-            self._flush()
+    def next(self) -> torch.Tensor:
+        """Where the (N, K) vector of the next order is to be written; the last two stay whole."""
+        part = self.added % len(self.totals)
+        return self.vectors[part][len(self.weights[part])]
 
-    def _flush(self) -> None:
-        stack, weights = torch.stack(self.vectors), torch.stack(self.weights, 1)
-        shares = [weights] if stack.is_complex() else [weights.real, weights.imag]
-        for total, share in zip(self.totals, shares, strict=True):
-            total.addmm_(share.to(stack.dtype), stack)
-        self.vectors, self.weights = [], []
+    def add(self, weights: torch.Tensor) -> None:
+        """Count the vector written last with its (T,) weights."""
+        part = self.added % len(self.totals)
+        self.added += 1
+        share = (
+            weights if self.vectors[part].is_complex() else weights.imag if part else weights.real
+        )
+        self.weights[part].append(share.to(self.vectors[part].dtype))
+        if len(self.weights[part]) == BLOCK:
+            self._flush(part)
 
-    def finished(self) -> torch.Tensor:
-        if self.vectors:
-            self._flush()
-        total = self.totals[0] if len(self.totals) == 1 else torch.complex(*self.totals)
-        return total.reshape(self.shape)
+    def finish(self) -> None:
+        """Add what is still gathered."""
+        for part, waiting in enumerate(self.weights):
+            if waiting:
+                self._flush(part)
+
+    def _flush(self, part: int) -> None:
+        weights = torch.stack(self.weights[part], 1)
+        self.totals[part].addmm_(weights, self.vectors[part][: weights.shape[1]].flatten(1))
+        self.weights[part] = []

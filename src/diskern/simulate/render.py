@@ -170,10 +170,11 @@ def draw_gaussians(
     keep = _in_reach(rows, columns, weights, shape, half)
     images = _canvas((len(rows), *shape), weights)
     if not is_torch(weights) and 2 * half + 1 < max(shape) / 4:
-        peaks = (np.where(keep)[0], rows[keep], columns[keep], weights[keep])
+        image, row, col, flux = np.where(keep)[0], rows[keep], columns[keep], weights[keep]
         step = max(1, CHUNK // (2 * half + 1) ** 2)
-        for i in range(0, len(peaks[0]), step):
-            _add_windows(images, *(p[i : i + step] for p in peaks), half, sigma)
+        for i in range(0, len(image), step):
+            part = slice(i, i + step)
+            _add_windows(images, image[part], row[part], col[part], flux[part], half, sigma)
         return images
     step = max(1, CHUNK // (max(1, keep.shape[1]) * (max(shape) + 2 * half)))
     for i in range(0, len(rows), step):
