@@ -169,7 +169,8 @@ def draw_gaussians(
     half = min(math.ceil(REACH * sigma), 2 * max(shape))
     keep = _in_reach(rows, columns, weights, shape, half)
     images = _canvas((len(rows), *shape), weights)
-    if not is_torch(weights) and 2 * half + 1 < max(shape) / 4:
+    # A pixel of a window costs about as much as a hundred of the matrix product.
+    if not is_torch(weights) and 100 * (2 * half + 1) ** 2 < shape[0] * shape[1]:
         image, row, col, flux = np.where(keep)[0], rows[keep], columns[keep], weights[keep]
         step = max(1, CHUNK // (2 * half + 1) ** 2)
         for i in range(0, len(image), step):
