@@ -103,7 +103,7 @@ def main() -> None:
     if not isinstance(recipe, SpotSetTrainRecipe):
         parser.error(f"{given.weights} was not trained on sets of spots")
     say(f"{model.card.name} {model.card.sha256[:12]}, {platform.machine()}, numpy {np.__version__}")
-    net = SymmetryNet(model)
+    net = SymmetryNet.of(model)
     rows = evaluate_symmetry(
         net, recipe.data, blocks=given.crystals, reasoner=given.reasoner, tell=say
     )

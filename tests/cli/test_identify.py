@@ -30,6 +30,13 @@ def test_stage_angles_are_in_the_order_of_the_files(identify_says, answer):
     assert asked.calls[0][1]["options"].tilts == [-20.0, 1.5]
 
 
+def test_the_network_is_asked_unless_told_not_to(identify_says, answer):
+    asked = identify_says(answer)
+    assert run(["identify", "a.tif"]) == 0
+    assert run(["identify", "a.tif", "--no-network"]) == 0
+    assert [known["options"].network for _, known in asked.calls] == [True, False]
+
+
 def test_the_scale_bar_label_is_per_nanometre(identify_says, answer):
     asked = identify_says(answer)
     assert run(["identify", "a.tif", "--scale-bar", "5"]) == 0

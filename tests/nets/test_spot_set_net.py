@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,14 +16,17 @@ from diskern.nets.spot_set import (
     SpotSets,
     relations,
     shared_lengths,
-    symmetry_tree,
 )
+from diskern.nets.spot_set_plain import PlainSpotSet, SpotArrays
+from diskern.nets.symmetry_tree import symmetry_tree
 
 FIELDS, FACTS, SHAPE, TOKENS = 7, 8, 3, 9
 
 SMALL = {
     "width": 16, "layers": 2, "heads": 2, "fact_width": 16, "fact_layers": 1, "set_width": 16,
 }  # fmt: skip
+
+SMALL_WITH_SHAPE = {**SMALL, "shape": SHAPE}
 
 
 @cache
@@ -156,6 +160,19 @@ def test_mirrored_places_are_told_apart() -> None:
     plain, other = (relations(s.place) for s in (given, mirrored))
     torch.testing.assert_close(plain[..., 2], -other[..., 2])
     torch.testing.assert_close(plain[..., :2], other[..., :2])
+
+
+@pytest.mark.parametrize("patterns", [1, 4])
+def test_plain_arrays_give_the_same_answers(patterns: int) -> None:
+    given = sets(patterns, seed=5)
+    given.pattern[:, SHAPE] = 1.0
+    plain = PlainSpotSet({k: v.numpy() for k, v in net().state_dict().items()}, SMALL_WITH_SHAPE)
+    log_p, crystal = plain(SpotArrays(*(t.numpy() for t in given)))
+    with torch.inference_mode():
+        said = net()(given)
+    np.testing.assert_allclose(log_p, said.log_groups.numpy(), atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(crystal, said.crystal.numpy(), atol=1e-3, rtol=1e-4)
+    assert np.exp(log_p.astype(float)).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_heads_must_divide_the_width() -> None:

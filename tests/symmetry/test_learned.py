@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +29,12 @@ from diskern.symmetry.learned import (
     combined,
     groups_from,
     learned_symmetry,
-    spots_that_spoke,
     symmetry_net,
     tokens_of,
 )
+from diskern.symmetry.learned_reasons import spots_that_spoke
 from diskern.symmetry.posterior import Prior, of_symbols
+from diskern.symmetry.second_opinion import second_opinion
 
 EVEN = Prior(groups=dict.fromkeys(range(1, 231), 1.0))
 
@@ -119,19 +124,15 @@ def test_sets_hold_what_passes_the_threshold(weights: Path) -> None:
     assert net is not None
     p = np.array([0.1, 0.6, 0.25, 0.05])
     assert net.prediction_set(p, "system", 90, 1) == (1, 2, 0, 3)
-    card = net.model.card
-    strict = SymmetryNet(
-        type(net.model)(
-            Card(**{**vars(card), "calibration": {"set_system_90_5": 0.2}}), net.model.net
-        )
-    )
+    card = replace(net.card, calibration={"set_system_90_5": 0.2})
+    strict = SymmetryNet(card, net.net.weights)
     assert strict.prediction_set(p, "system", 90, 4) == (1, 2)
     assert strict.prediction_set(np.full(10, 0.1), "system", 90, 6) == (0,)
 
 
 def test_absent_weights_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     symmetry_net.cache_clear()
-    monkeypatch.setattr("diskern.nets.registry.model_names", lambda: ("proposer",))
+    monkeypatch.setattr("diskern.symmetry.learned.model_names", lambda: ("proposer",))
     try:
         assert learned_symmetry([analysis()]) is None
         assert spots_that_spoke([analysis()], 0) is None
@@ -142,14 +143,17 @@ def test_absent_weights_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_of_another_kind_are_refused(weights: Path) -> None:
     net = symmetry_net(weights)
     assert net is not None
-    other = type(net.model)(Card("x", "proposer", {}, ""), net.model.net)
     with pytest.raises(DiskernError, match="needs a spot_set"):
-        SymmetryNet(other)
+        SymmetryNet(replace(net.card, architecture="proposer"), net.net.weights)
+    path = weights.with_name("other.safetensors")
+    path.write_bytes(b"no weights")
+    card = replace(net.card, sha256=hashlib.sha256(b"no weights").hexdigest())
+    path.with_suffix(".json").write_text(card.to_json(), encoding="utf-8")
+    with pytest.raises(DiskernError, match="cannot be read"):
+        symmetry_net(path)
 
 
 def test_nothing_is_said_of_patterns_without_spots(weights: Path) -> None:
-    from dataclasses import replace
-
     assert learned_symmetry([replace(analysis(), kind="none")], weights=weights) is None
 
 
@@ -174,9 +178,69 @@ def test_what_spots_say_is_what_leaving_them_out_takes(weights: Path) -> None:
     given: list[Any] = [analysis(0), analysis(1)]
     said = spots_that_spoke(given, 40, weights=weights)
     assert said is not None
-    assert [len(own) for own, _ in said] == [36, 36]
-    assert np.abs(said[0][0]).max() > 1e-4
-    node = given[0].lattices[0].indices
-    pair = [(i, j) for i in range(36) for j in range(i) if (node[i] == -node[j]).all()]
-    for i, j in pair[:5]:
-        assert said[0][0][i] == said[0][0][j]
+    assert [len(voices.spots) for voices in said] == [36, 36]
+    own, node = said[0].spots, given[0].lattices[0].indices
+    asked = np.isfinite(own)
+    assert 8 < asked.sum() < 36
+    assert np.abs(own[asked]).max() > 1e-4
+    assert np.ptp(own[asked]) > 0
+    mates = [(i, j) for i in range(36) for j in range(i) if (node[i] == -node[j]).all()]
+    pair = [(i, j) for i, j in mates if asked[i]]
+    assert pair
+    for i, j in pair:
+        assert own[i] == own[j]
+    # The value is that of a pattern from which the two spots were taken.
+    i, j = pair[0]
+    rest = np.setdiff1d(np.arange(36), [i, j])
+    fewer = replace(given[0], spots=given[0].spots.select(rest))
+    base, without = (learned_symmetry([a, given[1]], weights=weights) for a in (given[0], fewer))
+    assert base is not None
+    assert without is not None
+    share = [
+        v.posterior.log_evidence[40] - np.logaddexp.reduce(v.posterior.log_evidence)
+        for v in (base, without)
+    ]
+    assert own[i] == pytest.approx(share[0] - share[1], abs=1e-4)
+
+
+def test_dark_nodes_are_named_where_they_lie(weights: Path) -> None:
+    given = analysis(0, 25.0)
+    said = spots_that_spoke([given], 3, weights=weights)
+    assert said is not None
+    lattice = given.lattices[0]
+    index = (said[0].dark_position - lattice.origin) @ np.linalg.inv(lattice.basis)
+    np.testing.assert_allclose(index, np.rint(index), atol=0.02)
+    lit = {tuple(n) for n in lattice.indices.tolist()}
+    assert len(index) == len(said[0].dark) > 0
+    for node in np.rint(index).astype(int).tolist():
+        assert tuple(node) not in lit
+        assert tuple(-n for n in node) not in lit
+    assert np.isfinite(said[0].dark).all()
+
+
+def test_the_second_opinion_tells_what_the_network_says(weights: Path) -> None:
+    given = [analysis(0), replace(analysis(1), kind="none"), analysis(2)]
+    said = second_opinion(given, prior=EVEN, weights=weights)
+    found = learned_symmetry(given, prior=EVEN, weights=weights)
+    assert said is not None
+    assert found is not None
+    assert said.system == found.posterior.system()
+    assert said.explained == found.posterior.best.name
+    assert said.crystal[1] is None
+    assert said.crystal[2] == pytest.approx(float(found.crystal[1]))
+    assert said.voices[1] == ()
+    own = said.voices[0]
+    assert 0 < len(own) <= 6
+    assert [abs(v.nats) for v in own] == sorted((abs(v.nats) for v in own), reverse=True)
+    assert {type(name) for names in said.sets.values() for name in names} == {str}
+    assert len(said.sets["system"]) == len(found.sets["system", 90])
+    assert second_opinion([replace(analysis(), kind="none")], weights=weights) is None
+
+
+def test_the_network_needs_no_torch() -> None:
+    """Asking costs a program that identifies patterns no framework."""
+    code = (
+        "import sys; from diskern.symmetry import second_opinion, learned; "
+        "learned.symmetry_net(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -62,6 +62,14 @@ Tilts = Annotated[
 Dataset = Annotated[
     str | None, _option(_KNOWN, "NAME", "Which dataset of the file, where it holds several.")
 ]
+Network = Annotated[
+    bool,
+    typer.Option(
+        "--network/--no-network",
+        help="Ask the trained network for a second opinion on the symmetry.",
+        rich_help_panel=_KNOWN,
+    ),
+]
 Json = Annotated[str | None, _option(_OUTPUT, "FILE", "The answer as JSON; - for standard output.")]
 Report = Annotated[Path | None, _option(_OUTPUT, "FILE", "A report with figures, one HTML file.")]
 
@@ -79,6 +87,7 @@ def identify(
     candidates: Candidates = None,
     tilts: Tilts = None,
     dataset: Dataset = None,
+    network: Network = True,
     json: Json = None,
     report: Report = None,
 ) -> None:
@@ -98,6 +107,7 @@ def identify(
         raise DiskernError(f"--pixel-size-error {pixel_size_error:g} is not in 0 to 50 %")
     known: dict[str, Any] = {
         "dataset": dataset,
+        "network": network,
         "scale_bar": None if scale_bar is None else scale_bar / 10,
         "tilts": _tilts(tilts, len(files)),
         "pixel_size_error": None if pixel_size_error is None else pixel_size_error / 100,

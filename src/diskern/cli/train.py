@@ -16,7 +16,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A TOML file, or a shipped recipe by name: disks_cpu, disks_gpu, disks_smoke.",
+            help="A TOML file, or a shipped recipe by name, e.g. disks_cpu or spot_set_cpu.",
             show_default=False,
         ),
     ],

@@ -9,22 +9,16 @@ crystal at all is asked of each pattern alone.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS, diffraction_symbols
+from diskern.nets.spot_set_plain import ALIKE, NEVER, SET_HEADS, SQUARES, WAVES
+from diskern.nets.symmetry_tree import symmetry_tree
 
 RELATIONS = 6
-SET_HEADS = 4
-SQUARES = (1.0, 4 / 3, 3 / 2, 5 / 3, 2.0, 5 / 2, 8 / 3, 3.0, 4.0, 5.0, 6.0)
-"""Ratios of squared lengths that are looked for between the patterns of a set."""
-ALIKE = 0.014
-"""Difference of ln|q| over which two lengths count as equal."""
-WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 SCALE_FIELDS = 4 + 3 + 3 * 2 * len(WAVES) + 3 * len(SQUARES)
 
 
@@ -158,14 +152,14 @@ class SpotSetNet(nn.Module):
         # corrects what they share.
         own = self.tree.logits(self.single(x)) * sets.member_there[..., None]
         x = torch.cat([self.query.expand(len(x), 1, -1), x], 1)
-        bias = torch.zeros(1, device=x.device).where(there, -1e9)[:, None, None, :]
+        bias = torch.zeros(1, device=x.device).where(there, NEVER)[:, None, None, :]
         for layer in self.among:
             x = layer(x, bias)
         return self.tree.log_leaves(self.tree.joint(x[:, 0]) + self.share * own.sum(1))
 
     def _biases(self, place: torch.Tensor, there: torch.Tensor) -> list[torch.Tensor]:
         """(B, heads, 1 + T, 1 + T) of each layer: how places lie, and which are empty."""
-        hidden = torch.zeros(1, device=place.device).where(there, -1e9)[:, None, None, :]
+        hidden = torch.zeros(1, device=place.device).where(there, NEVER)[:, None, None, :]
         count = place.shape[1]
         found = self.bias(self.relation(relations(place)))
         found = found.view(len(place), count, count, self.layers, self.heads)
@@ -278,23 +272,6 @@ class Attention(nn.Module):
         x = x + self.answer(found.transpose(1, 2).reshape(batch, count, width))
         widened: torch.Tensor = self.narrow(gelu(self.widen(self.between(x))))
         return x + widened
-
-
-@cache
-def symmetry_tree() -> tuple[tuple[int, ...], ...]:
-    """For each class of each level the class above it.
-
-    Crystal systems (below one root), Laue classes, diffraction symbols, space groups.
-    """
-    symbols = diffraction_symbols()
-    system_of = {s.laue_class: SYSTEMS.index(s.system) for s in symbols}
-    symbol_of = {n: s.index for s in symbols for n in s.space_groups}
-    return (
-        (0,) * len(SYSTEMS),
-        tuple(system_of[c] for c in LAUE_CLASSES),
-        tuple(LAUE_CLASSES.index(s.laue_class) for s in symbols),
-        tuple(symbol_of[n] for n in range(1, 231)),
-    )
 
 
 class Tree(nn.Module):

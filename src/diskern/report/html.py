@@ -19,7 +19,6 @@ from diskern.report.markup import (
     bar,
     element,
     facts,
-    html,
     join,
     page,
     picture,
@@ -27,11 +26,12 @@ from diskern.report.markup import (
     table,
 )
 from diskern.report.measures import lattice_measure, masked_shares
+from diskern.report.ranked import ranked_card
+from diskern.report.second_opinion import second_opinion
 from diskern.report.tree import symmetry_tree
-from diskern.symmetry.identification import Identification, PhaseMatch, Ranked
+from diskern.symmetry.identification import Identification, PhaseMatch
 
 PHASES_AT_MOST = 15
-RANKED_AT_MOST = 8
 
 
 def write_report(identification: Identification, path: str | Path) -> Path:
@@ -64,6 +64,7 @@ def render_report(identification: Identification) -> str:
         [
             _header(identification, sentence, names),
             _answer(identification),
+            second_opinion(identification),
             _phases(identification),
             section(
                 "Pattern" if len(names) == 1 else "Patterns",
@@ -112,10 +113,10 @@ def _header(identification: Identification, sentence: str, names: list[str]) -> 
 
 def _answer(identification: Identification) -> Html:
     cards = [
-        _ranked("Crystal system", identification.system),
-        _ranked("Laue class", identification.laue_class),
-        _ranked("Extinction symbol", identification.extinction_symbol),
-        _ranked("Space group", identification.space_group, groups=True),
+        ranked_card("Crystal system", identification.system),
+        ranked_card("Laue class", identification.laue_class),
+        ranked_card("Extinction symbol", identification.extinction_symbol),
+        ranked_card("Space group", identification.space_group, groups=True),
     ]
     cards = [card for card in cards if card]
     if not cards:
@@ -126,26 +127,6 @@ def _answer(identification: Identification) -> Html:
         element("div", join(cards), class_="columns"),
         element("div", tree, class_="card", style="margin-top:1.1rem") if tree else "",
     )
-
-
-def _ranked(title: str, ranked: tuple[Ranked, ...], groups: bool = False) -> Html:
-    if not ranked:
-        return Html("")
-    rows = []
-    for item in ranked[:RANKED_AT_MOST]:
-        if groups and len(item.space_groups) == 1:
-            number = item.space_groups[0]
-            name = join([Html(notation.space_group_html(number)), f" ({number})"])
-        elif title == "Crystal system":
-            name = html(item.name)
-        else:
-            name = Html(notation.symbol_html(item.name))
-        rows.append((name, bar(item.probability), notation.percent(item.probability)))
-    lines = [element("tr", join(element("td", cell) for cell in row)) for row in rows]
-    left = len(ranked) - RANKED_AT_MOST
-    more = element("p", f"and {left} less probable", class_="soft") if left > 0 else ""
-    inner = element("table", element("tbody", join(lines)), class_="ranked")
-    return element("div", join([element("h3", title), inner, more]), class_="card")
 
 
 # --- candidate phases -------------------------------------------------------------------------

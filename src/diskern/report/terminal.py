@@ -13,7 +13,7 @@ from rich.text import Text
 from diskern.report import verdict
 from diskern.report.measures import lattice_measure
 from diskern.report.notation import direction_text, one_line, percent, space_group_text
-from diskern.symmetry.identification import Identification, Ranked
+from diskern.symmetry.identification import Identification, Ranked, SecondOpinion
 
 BAR_CELLS = 20
 ROWS = 6
@@ -45,6 +45,8 @@ def blocks(identification: Identification) -> Iterator[RenderableType]:
     for title, ranked in levels:
         if ranked:
             yield _titled(title, _ranked(ranked, title))
+    if identification.network is not None:
+        yield _titled("Second opinion: the network", _network(identification.network))
     if identification.phases:
         yield _titled("Phases", _phases(identification))
     if identification.reasons:
@@ -108,6 +110,22 @@ def _ranked(ranked: tuple[Ranked, ...], title: str) -> Table:
             groups += " …" if len(item.space_groups) > 8 else ""
         bar = Text("━" * cells, style="blue") + Text("─" * (BAR_CELLS - cells), style="dim")
         table.add_row(Text(name), bar, Text(percent(item.probability)), Text(groups, style="dim"))
+    return table
+
+
+def _network(said: SecondOpinion) -> Table:
+    """One line a level: the first few, with probabilities."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for title, ranked in (
+        ("crystal system", said.system),
+        ("extinction symbol", said.extinction_symbol),
+        ("space group", said.space_group),
+    ):
+        shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in ranked[:4])
+        table.add_row(Text(title, style="dim"), Text(shown))
+    doubted = [p for p in said.crystal if p is not None and p < 0.5]
+    if doubted:
+        table.add_row(Text("no crystal", style="yellow"), Text(f"{len(doubted)} doubted"))
     return table
 
 

@@ -61,6 +61,65 @@ class PhaseMatch:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Voice:
+    """A spot or a dark node of a pattern, and what it says of a symbol.
+
+    Attributes
+    ----------
+    position : row and column in px.
+    nats : how much the symbol's log-probability falls without the spot, or were the node lit.
+    lit : True of a spot, False of a node that is dark.
+    """
+
+    position: tuple[float, float]
+    nats: float
+    lit: bool
+
+
+@dataclass(frozen=True, eq=False)
+class SecondOpinion:
+    """What a trained network says of the symmetry, beside the reasoner.
+
+    Attributes
+    ----------
+    weights : name and first digits of the SHA-256.
+    crystal : probability that each pattern shows one crystal; None where it was not asked.
+    sets : for each level the classes that hold the truth in 90 % of cases, most probable first.
+    explained : the diffraction symbol that ``voices`` speak of.
+    voices : of each pattern its spots and dark nodes that say most.
+    """
+
+    weights: str
+    crystal: tuple[float | None, ...]
+    system: tuple[Ranked, ...]
+    laue_class: tuple[Ranked, ...]
+    extinction_symbol: tuple[Ranked, ...]
+    space_group: tuple[Ranked, ...]
+    sets: dict[str, tuple[str, ...]]
+    explained: str
+    voices: tuple[tuple[Voice, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers for JSON."""
+        return {
+            "weights": self.weights,
+            **_levels(self),
+            "sets_90": {level: list(names) for level, names in self.sets.items()},
+            "explained": self.explained,
+            "patterns": [
+                {
+                    "crystal": crystal,
+                    "voices": [
+                        {"row": v.position[0], "col": v.position[1], "nats": v.nats, "lit": v.lit}
+                        for v in voices
+                    ],
+                }
+                for crystal, voices in zip(self.crystal, self.voices, strict=True)
+            ],
+        }
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Identification:
     """What the patterns say about the crystal, most probable first everywhere.
@@ -71,6 +130,7 @@ class Identification:
     ambiguity_set : space groups the given patterns cannot tell apart from the best.
     next_zone : the further zone axis that would decide most, in the best cell, or None.
     reasons : sentences, the evidence in words.
+    network : the second opinion on the symmetry, of a trained network, or None.
     """
 
     crystal: bool
@@ -86,6 +146,7 @@ class Identification:
     phases: tuple[PhaseMatch, ...] = ()
     reasons: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    network: SecondOpinion | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON, most probable or best first."""
@@ -94,20 +155,12 @@ class Identification:
             "crystal": self.crystal,
             "refusal": self.refusal,
             "patterns": [_pattern_dict(a, z) for a, z in zip(self.analyses, zones, strict=True)],
-            "system": [_branch("name", r) for r in self.system],
-            "laue_class": [_branch("name", r) for r in self.laue_class],
-            "extinction_symbol": [
-                _branch("symbol", r) | {"space_groups": list(r.space_groups)}
-                for r in self.extinction_symbol
-            ],
-            "space_group": [
-                {"number": r.space_groups[0], "symbol": r.name, "probability": r.probability}
-                for r in self.space_group
-            ],
+            **_levels(self),
             "ambiguity_set": list(self.ambiguity_set),
             "next_zone": None if self.next_zone is None else list(self.next_zone),
             "phases": [_phase_dict(p) for p in self.phases],
             "reasons": list(self.reasons),
+            "network": None if self.network is None else self.network.to_dict(),
             "provenance": self.provenance,
         }
 
@@ -128,6 +181,22 @@ class Identification:
         for p in self.phases[:5]:
             lines.append(f"{'phase':>18}: {p.name} {p.score:.1%}, residual {p.residual:.2%}")
         return "\n".join(lines)
+
+
+def _levels(said: Identification | SecondOpinion) -> dict[str, Any]:
+    """The symmetry tree, level by level."""
+    return {
+        "system": [_branch("name", r) for r in said.system],
+        "laue_class": [_branch("name", r) for r in said.laue_class],
+        "extinction_symbol": [
+            _branch("symbol", r) | {"space_groups": list(r.space_groups)}
+            for r in said.extinction_symbol
+        ],
+        "space_group": [
+            {"number": r.space_groups[0], "symbol": r.name, "probability": r.probability}
+            for r in said.space_group
+        ],
+    }
 
 
 def _branch(key: str, ranked: Ranked) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from diskern.symmetry.phases import search_phases
 from diskern.symmetry.posterior import Posterior, Prior
 from diskern.symmetry.reasoner import reason
 from diskern.symmetry.ring_phases import search_ring_phases
+from diskern.symmetry.second_opinion import second_opinion
 
 PatternLike: TypeAlias = "Pattern | Scan | str | os.PathLike[str] | Any"
 Candidates: TypeAlias = "Sequence[Crystal] | Sequence[str | Path] | str | Path"
@@ -50,6 +51,7 @@ class IdentifyOptions:
         `Prior.natural`, in which frequent space groups count more.
     dataset : which dataset of each file, where a file holds several, or None.
     limit : how many phases to keep in the answer.
+    network : whether the trained network is asked for a second opinion on the symmetry.
     """
 
     pixel_size_error: float | None = None
@@ -59,6 +61,7 @@ class IdentifyOptions:
     prior: Prior | None = None
     dataset: str | None = None
     limit: int = 10
+    network: bool = True
 
 
 def identify(
@@ -87,7 +90,8 @@ def identify(
     Returns
     -------
     What the patterns say, most probable first.  The symmetry is judged without assuming that
-    any candidate is right; the phases are a second, separate opinion.
+    any candidate is right, by rules and beside them by a trained network; the phases are an
+    opinion of their own.
 
     Raises
     ------
@@ -109,7 +113,9 @@ def identify(
         whys = list(dict.fromkeys(a.refusal or "nothing crystalline was found" for a in refused))
         return Identification(False, "; ".join(whys), analyses, provenance=provenance)
     tell("weighing symmetries")
-    posterior, spoke = _symmetry(analyses, options.prior or Prior.natural())
+    prior = options.prior or Prior.natural()
+    posterior, spoke = _symmetry(analyses, prior)
+    network = second_opinion(analyses, prior=prior) if options.network else None
     tell(f"indexing against {len(crystals)} phases")
     phases = _phases(analyses, crystals, options)
     zones = _zones(len(analyses), posterior, spoke)
@@ -120,7 +126,14 @@ def identify(
             "is not judged; the phases stand alone.",
         )
         return Identification(
-            True, None, analyses, zones, phases=phases, reasons=reasons, provenance=provenance
+            True,
+            None,
+            analyses,
+            zones,
+            phases=phases,
+            reasons=reasons,
+            provenance=provenance,
+            network=network,
         )
     return Identification(
         True,
@@ -136,6 +149,7 @@ def identify(
         phases,
         reasons,
         provenance,
+        network,
     )
 
 

@@ -8,23 +8,26 @@ were held out of its training.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
 
 from diskern.bragg.analysis import Analysis
 from diskern.bragg.spot_tokens import SCALE, SpotTokens, spot_tokens
 from diskern.crystal.spacegroups import diffraction_symbols
 from diskern.errors import DiskernError
+from diskern.nets.cards import Card, model_names, read_weights
+from diskern.nets.spot_set_plain import PlainSpotSet
 from diskern.symmetry.labels import Level, label_tree
 from diskern.symmetry.posterior import Posterior, Prior
-from diskern.symmetry.spot_inputs import as_inputs, joined, known_scales
+from diskern.symmetry.spot_inputs import as_arrays, joined, known_scales
 
 if TYPE_CHECKING:
     from diskern.nets.registry import Model
@@ -83,15 +86,20 @@ class SymmetryNet:
 
     Parameters
     ----------
-    model : of the architecture ``spot_set``.
+    card : of the architecture ``spot_set``.
+    weights : arrays by name.
     """
 
-    def __init__(self, model: Model) -> None:
-        if model.card.architecture != "spot_set":
-            raise DiskernError(
-                f"{model.card.name} is a {model.card.architecture}; symmetry needs a spot_set"
-            )
-        self.model = model
+    def __init__(self, card: Card, weights: Mapping[str, Any]) -> None:
+        if card.architecture != "spot_set":
+            raise DiskernError(f"{card.name} is a {card.architecture}; symmetry needs a spot_set")
+        self.card = card
+        self.net = PlainSpotSet(weights, card.arguments)
+
+    @classmethod
+    def of(cls, model: Model) -> SymmetryNet:
+        """Of a network in torch."""
+        return cls(model.card, {k: v.cpu().numpy() for k, v in model.net.state_dict().items()})
 
     def ask(
         self, tokens: SpotTokens, member: Ints, there: Bools, told: Bools, shared: Bools
@@ -108,26 +116,22 @@ class SymmetryNet:
         (S, 122) log-likelihoods of the diffraction symbols, up to a constant each; and (B,)
         log-odds that a pattern shows one crystal.
         """
-        import torch
-
         known = known_scales(tokens.pattern[:, SCALE], member, there, told, shared)
-        with torch.inference_mode():
-            said = self.model.net(as_inputs(tokens, member, there, known))
-        log_groups = said.log_groups.double().numpy()
-        symbols = log_groups_of_symbols(log_groups)
+        log_groups, crystal = self.net(as_arrays(tokens, member, there, known))
+        symbols = log_groups_of_symbols(log_groups.astype(np.float64))
         # Training showed every symbol equally often, so this is a likelihood already.
-        return symbols / self.temperature(there.sum(1))[:, None], said.crystal.double().numpy()
+        return symbols / self.temperature(there.sum(1))[:, None], crystal.astype(np.float64)
 
     def temperature(self, count: NDArray[np.int64]) -> Floats:
         """(S,) by which log-likelihoods of sets of (S,) patterns are divided."""
-        own = self.model.card.calibration
+        own = self.card.calibration
         slope = own.get("temperature_slope", 0.0)
         return np.asarray(own.get("temperature", 1.0) * np.maximum(count, 1) ** slope)
 
     def threshold(self, level: Level, coverage: int, count: int) -> float:
         """Probability that members of a set reach, for a number of patterns."""
         nearest = min(SIZES, key=lambda k: abs(np.log(k / max(count, 1))))
-        return self.model.card.calibration.get(f"set_{level}_{coverage}_{nearest}", 0.0)
+        return self.card.calibration.get(f"set_{level}_{coverage}_{nearest}", 0.0)
 
     def prediction_set(
         self, probability: Floats, level: Level, coverage: int, count: int
@@ -163,20 +167,20 @@ def groups_from(log_likelihood: Floats, prior: Floats) -> Floats:
 
 @lru_cache(maxsize=4)
 def symmetry_net(weights: str | Path = WEIGHTS) -> SymmetryNet | None:
-    """The network by name or file; None where the shipped weights, or torch, are not there.
+    """The network by name or file; None where the shipped weights are not there.
 
     Raises
     ------
     DiskernError
         For a file that is no such network.
     """
-    if importlib.util.find_spec("torch") is None:
-        return None
-    from diskern.nets.registry import load, model_names
-
     if str(weights) == WEIGHTS and WEIGHTS not in model_names():
         return None
-    return SymmetryNet(load(weights))
+    card, data = read_weights(weights)
+    try:
+        return SymmetryNet(card, load_arrays(data))
+    except (SafetensorError, KeyError) as error:
+        raise DiskernError(f"weights of {weights} cannot be read: {error}") from error
 
 
 def tokens_of(analysis: Analysis) -> SpotTokens:
@@ -184,11 +188,16 @@ def tokens_of(analysis: Analysis) -> SpotTokens:
 
     Spots of a second lattice stay in as spots off the net.
     """
+    place, basis = measured_spots(analysis)
+    return spot_tokens(place[None], analysis.spots.intensity[None], basis[None])
+
+
+def measured_spots(analysis: Analysis) -> tuple[Floats, Floats]:
+    """(N, 2) spots from the direct beam and (2, 2) basis of the strongest net (or NaN), in px."""
     nets = [lattice for lattice in analysis.lattices if lattice.rank == 2]
     origin = nets[0].origin if nets else analysis.centre.as_array()
     basis = nets[0].basis if nets else np.full((2, 2), np.nan)
-    position = analysis.spots.position - origin
-    return spot_tokens(position[None], analysis.spots.intensity[None], basis[None])
+    return analysis.spots.position - origin, basis
 
 
 def learned_symmetry(
@@ -216,7 +225,7 @@ def learned_symmetry(
     if net is None or not spoke:
         return None
     spoke = sorted(sorted(spoke, key=lambda i: -len(analyses[i].spots))[:MOST_PATTERNS])
-    given = _Given.of([analyses[i] for i in spoke])
+    given = GivenPatterns.of([analyses[i] for i in spoke])
     log_likelihood, odds = given.ask(net)
     groups = groups_from(log_likelihood, (prior or Prior.natural()).of_groups())[0]
     return LearnedSymmetry(
@@ -234,7 +243,7 @@ def learned_symmetry(
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
+class GivenPatterns:
     """Tokens of the patterns of one crystal, in 1/Å where all scales are known."""
 
     tokens: SpotTokens
@@ -242,29 +251,34 @@ class _Given:
     shared: bool
 
     @classmethod
-    def of(cls, analyses: Sequence[Analysis]) -> _Given:
+    def of(cls, analyses: Sequence[Analysis]) -> GivenPatterns:
         tokens = joined([tokens_of(a) for a in analyses])
         sizes = [a.pattern.pixel_size for a in analyses]
         told = all(size is not None for size in sizes)
         if told:
-            pattern = tokens.pattern.copy()
-            pattern[:, SCALE] += np.log([size or 1.0 for size in sizes])
-            tokens = SpotTokens(tokens.token, tokens.place, tokens.there, pattern, tokens.source)
+            tokens = in_unit(tokens, np.array([size or 1.0 for size in sizes]))
         # Without any scale, images of one shape are held to be of one camera length.
         alike = len({a.pattern.shape for a in analyses}) == 1 and set(sizes) == {None}
         return cls(tokens, told, told or alike)
 
     def ask(self, net: SymmetryNet) -> tuple[Floats, Floats]:
         """(1, 122) log-likelihoods and (P,) log-odds."""
-        return self._ask(net, self.tokens)
+        return self.ask_copies(net, self.tokens)
 
-    def _ask(self, net: SymmetryNet, tokens: SpotTokens) -> tuple[Floats, Floats]:
+    def ask_copies(self, net: SymmetryNet, tokens: SpotTokens) -> tuple[Floats, Floats]:
         """The set of all patterns; ``tokens`` may hold several copies of the set."""
         count = len(self.tokens)
         member = np.arange(len(tokens)).reshape(-1, count)
         whole = np.ones(member.shape, dtype=bool)
         flags = [np.full(len(member), flag) for flag in (self.told, self.shared)]
         return net.ask(tokens, member, whole, *flags)
+
+
+def in_unit(tokens: SpotTokens, size: Floats) -> SpotTokens:
+    """Tokens of patterns told in another unit, (B,) of it in theirs."""
+    pattern = tokens.pattern.copy()
+    pattern[:, SCALE] += np.log(size)
+    return replace(tokens, pattern=pattern)
 
 
 def as_posterior(groups: Floats, log_evidence: Floats) -> Posterior:
@@ -294,56 +308,3 @@ def combined(
         raise DiskernError("the two opinions exclude each other's every symbol")
     groups = groups_from(evidence[None], (prior or Prior.natural()).of_groups())[0]
     return as_posterior(groups, evidence)
-
-
-def spots_that_spoke(
-    analyses: Sequence[Analysis],
-    symbol: int,
-    *,
-    weights: str | Path = WEIGHTS,
-) -> tuple[tuple[Floats, float], ...] | None:
-    """How much each spot speaks for a diffraction symbol: what leaving it out takes from it.
-
-    A spot and its Friedel partner are left out together.
-
-    Parameters
-    ----------
-    symbol : index in `diskern.crystal.spacegroups.diffraction_symbols`.
-
-    Returns
-    -------
-    For each analysis (N,) differences of the symbol's log-probability (every symbol equally
-    likely before) and their sum over nodes that are dark; None where there are no weights.
-    """
-    net = symmetry_net(weights)
-    if net is None:
-        return None
-    given = _Given.of(analyses)
-    base = _log_share(given.ask(net)[0], symbol)[0]
-    out = []
-    for row, analysis in enumerate(analyses):
-        there = np.flatnonzero(given.tokens.there[row])
-        copies = _without(given.tokens, row, there)
-        lost = base - _log_share(given._ask(net, copies)[0], symbol) if len(there) else np.zeros(0)
-        own, dark = np.zeros(len(analysis.spots)), 0.0
-        for place, value in zip(there.tolist(), lost.tolist(), strict=True):
-            rows = [s for s in given.tokens.source[row, place].tolist() if 0 <= s < len(own)]
-            own[rows] = value
-            dark += 0.0 if rows else value
-        out.append((own, dark))
-    return tuple(out)
-
-
-def _without(tokens: SpotTokens, row: int, places: Ints) -> SpotTokens:
-    """As many copies of a set of patterns, a token of one pattern missing from each."""
-    copies = joined([tokens] * max(1, len(places)))
-    there = copies.there.copy()
-    there[np.arange(len(places)) * len(tokens) + row, places] = False
-    return SpotTokens(copies.token, copies.place, there, copies.pattern, copies.source)
-
-
-def _log_share(log_likelihood: Floats, symbol: int) -> Floats:
-    """(S,) log-probability of a symbol, all equally likely before."""
-    top = log_likelihood.max(1)
-    total = top + np.log(np.exp(log_likelihood - top[:, None]).sum(1))
-    return np.asarray(log_likelihood[:, symbol] - total)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.spot_tokens import SCALE, SpotTokens
+from diskern.nets.spot_set_plain import SpotArrays
 
 if TYPE_CHECKING:
     from diskern.nets.spot_set import SpotSets
@@ -46,16 +47,21 @@ def known_scales(
     return np.asarray(out * there[..., None], dtype=np.float32)
 
 
-def as_inputs(tokens: SpotTokens, member: Ints, there: Bools, known: Singles) -> SpotSets:
+def as_arrays(tokens: SpotTokens, member: Ints, there: Bools, known: Singles) -> SpotArrays:
     """What the network is given.
 
     The scale is taken out of the facts of the patterns: it is told with the sets, or not.
     """
+    facts = tokens.pattern.copy()
+    facts[:, SCALE] = 0
+    return SpotArrays(tokens.token, tokens.place, tokens.there, facts, member, there, known)
+
+
+def as_inputs(tokens: SpotTokens, member: Ints, there: Bools, known: Singles) -> SpotSets:
+    """The same as tensors."""
     import torch
 
     from diskern.nets.spot_set import SpotSets
 
-    facts = tokens.pattern.copy()
-    facts[:, SCALE] = 0
-    arrays = (tokens.token, tokens.place, tokens.there, facts, member, there, known)
+    arrays = as_arrays(tokens, member, there, known)
     return SpotSets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))

@@ -95,7 +95,7 @@ def _symmetry(model: Model, crystals: int, tell: Tell | None) -> dict[str, Rows]
     recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
     if not isinstance(recipe, SpotSetTrainRecipe):
         raise DiskernError(f"{model.card.name} was not trained on sets of spots")
-    net = SymmetryNet(model)
+    net = SymmetryNet.of(model)
     rows = evaluate_symmetry(net, recipe.data, blocks=crystals, tell=tell)
     row: dict[str, Any] = {
         "network": "spot set",

@@ -70,7 +70,7 @@ def finish(
     held = blocks_of(held_out(recipe.data, "validation"), blocks)
     card = replace(card, calibration=calibration(Model(card, net), held))
     say("measuring on the test side")
-    asked = SymmetryNet(Model(card, net))
+    asked = SymmetryNet.of(Model(card, net))
     metrics: dict[str, float] = {}
     for who, keep in (("random", is_random), ("known", is_real)):
         if not kept(recipe.data, "test", keep):
@@ -93,7 +93,7 @@ def finish(
 
 def calibration(model: Model, held: list[dict[str, Any]]) -> dict[str, float]:
     """Temperature for all numbers of patterns, and thresholds of sets at every level."""
-    raw = network_answers(SymmetryNet(model), held)
+    raw = network_answers(SymmetryNet.of(model), held)
     tree = label_tree()
     truth = tree.index("diffraction_symbol", raw.truth)
     counts = list(raw.log_likelihood)

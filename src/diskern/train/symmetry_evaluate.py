@@ -346,7 +346,7 @@ def _beside_reasoner(
 
 def product(rules: Answers, learned: Answers, net: SymmetryNet) -> Answers:
     """Evidence of both, each to its calibrated power."""
-    own = net.model.card.calibration
+    own = net.card.calibration
     a, b = own.get("hybrid_reasoner", 1.0), own.get("hybrid_net", 1.0)
     return Answers(
         rules.truth,

@@ -1,0 +1,194 @@
+"""The spot-set network on plain arrays: the same answers as `diskern.nets.spot_set`, no torch.
+
+One pattern is judged in a millisecond or two, and a program that identifies patterns need not
+wait seconds for a framework that it hardly uses.  A test holds both to the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from diskern.nets.symmetry_tree import symmetry_tree
+
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SQUARES = (1.0, 4 / 3, 3 / 2, 5 / 3, 2.0, 5 / 2, 8 / 3, 3.0, 4.0, 5.0, 6.0)
+"""Ratios of squared lengths that are looked for between the patterns of a set."""
+ALIKE = 0.014
+"""Difference of ln|q| over which two lengths count as equal."""
+WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Waves, per unit of ln|q|, in which lengths in 1/Å are told."""
+SET_HEADS = 4
+NEVER = -1e9
+
+
+class SpotArrays(NamedTuple):
+    """Patterns and sets of them; the fields of `diskern.nets.spot_set.SpotSets`."""
+
+    token: Singles
+    place: Singles
+    there: Bools
+    pattern: Singles
+    member: Ints
+    member_there: Bools
+    known: Singles
+
+
+class PlainSpotSet:
+    """A trained spot-set network.
+
+    Parameters
+    ----------
+    weights : its state by name.
+    arguments : that it was built with.
+    """
+
+    def __init__(self, weights: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+        self.weights = {k: np.asarray(v, dtype=np.float32) for k, v in weights.items()}
+        self.heads = int(arguments.get("heads", 5))
+        self.shape = int(arguments["shape"])
+        self._tree = [np.array(level) for level in symmetry_tree()]
+
+    def __call__(self, sets: SpotArrays) -> tuple[Singles, Singles]:
+        """(S, 230) log-probabilities of space groups, (B,) log-odds of there being a crystal."""
+        pattern = self._patterns(sets)
+        crystal = self._linear(self._norm(pattern, "crystal.0"), "crystal.1")[:, 0]
+        return self._together(pattern, sets), crystal
+
+    def _patterns(self, sets: SpotArrays) -> Singles:
+        """(B, set_width) a vector of each pattern."""
+        w = self.weights
+        spread = np.sqrt(w["common.running_var"] + np.float32(1e-5))
+        facts = self._linear((sets.pattern - w["common.running_mean"]) / spread, "read_facts")
+        for i in range(self._count("facts")):
+            facts = self._perceptron(facts, f"facts.{i}")
+        token = self._pair(sets.token, "read_token.0", "read_token.2")
+        x = np.concatenate([self._linear(facts, "summary")[:, None], token], 1)
+        there = np.concatenate([np.ones_like(sets.there[:, :1]), sets.there], 1)
+        biases = self._biases(sets.place, there)
+        for i, bias in enumerate(biases):
+            x = self._attention(x, bias, f"within.{i}", self.heads)
+        return self._linear(np.concatenate([facts, x[:, 0]], 1), "whole")
+
+    def _together(self, pattern: Singles, sets: SpotArrays) -> Singles:
+        """(S, 230) log-probabilities from the vectors of the patterns."""
+        shape = sets.pattern[:, self.shape : self.shape + 3][sets.member]
+        here = sets.member_there[..., None].astype(np.float32)
+        scale = scale_facts(sets.known * here, shape)
+        x = (pattern[sets.member] + self._pair(scale, "read_scale.0", "read_scale.2")) * here
+        single = self._perceptron(self._norm(x, "single.0"), "single.1")
+        own = (single @ self.weights["tree.logits.weight"].T * here).sum(1)
+        query = np.broadcast_to(self.weights["query"], (len(x), 1, x.shape[2]))
+        x = np.concatenate([query, x], 1)
+        there = np.concatenate([np.ones_like(sets.member_there[:, :1]), sets.member_there], 1)
+        bias = np.where(there, 0, NEVER).astype(np.float32)[:, None, None, :]
+        for i in range(self._count("among")):
+            x = self._attention(x, bias, f"among.{i}", SET_HEADS)
+        joint = self._pair(self._norm(x[:, 0], "tree.joint.0"), "tree.joint.1", "tree.joint.3")
+        return self._leaves(joint + self.weights["share"] * own)
+
+    def _leaves(self, scores: Singles) -> Singles:
+        """(S, 230) log-probabilities from (S, nodes) scores of all nodes of the tree."""
+        total = np.zeros((len(scores), 1))
+        start = 0
+        for above in self._tree:
+            part = scores[:, start : start + len(above)].astype(np.float64)
+            start += len(above)
+            groups = np.zeros((total.shape[1], len(above)), dtype=bool)
+            groups[above, np.arange(len(above))] = True
+            among = np.where(groups, part[:, None], -np.inf)
+            top = among.max(2)
+            norm = top + np.log(np.exp(among - top[..., None]).sum(2))
+            total = total[:, above] + part - norm[:, above]
+        return np.asarray(total, dtype=np.float32)
+
+    def _biases(self, place: Singles, there: Bools) -> list[Singles]:
+        """(B, heads, 1 + T, 1 + T) of each layer."""
+        layers, count = self._count("within"), place.shape[1]
+        found = self._pair(relations(place), "relation.0", "bias")
+        shaped = found.reshape(len(place), count, count, layers, self.heads)
+        out = np.zeros((layers, len(place), self.heads, count + 1, count + 1), dtype=np.float32)
+        out[..., 1:, 1:] = shaped.transpose(3, 0, 4, 1, 2)
+        return list(out + np.where(there, 0, NEVER).astype(np.float32)[:, None, None, :])
+
+    # --- layers -----------------------------------------------------------------------------
+    def _count(self, name: str) -> int:
+        """How many layers there are of a name."""
+        return len({k.split(".")[1] for k in self.weights if k.startswith(f"{name}.")})
+
+    def _linear(self, x: Singles, name: str) -> Singles:
+        return np.asarray(x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"])
+
+    def _pair(self, x: Singles, first: str, second: str) -> Singles:
+        return self._linear(gelu(self._linear(x, first)), second)
+
+    def _norm(self, x: Singles, name: str) -> Singles:
+        centred = x - x.mean(-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + np.float32(1e-5))
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return np.asarray(centred / spread * weight + bias)
+
+    def _perceptron(self, x: Singles, name: str, norm: str = "before") -> Singles:
+        inner = self._norm(x, f"{name}.{norm}")
+        return np.asarray(x + self._pair(inner, f"{name}.widen", f"{name}.narrow"))
+
+    def _attention(self, x: Singles, bias: Singles, name: str, heads: int) -> Singles:
+        batch, count, width = x.shape
+        asked = self._linear(self._norm(x, f"{name}.before"), f"{name}.ask")
+        q, k, v = asked.reshape(batch, count, 3, heads, width // heads).transpose(2, 0, 3, 1, 4)
+        score = q @ k.swapaxes(2, 3) / np.float32(np.sqrt(width // heads)) + bias
+        score = np.exp(score - score.max(-1, keepdims=True))
+        found = (score / score.sum(-1, keepdims=True)) @ v
+        flat = found.transpose(0, 2, 1, 3).reshape(batch, count, width)
+        return self._perceptron(x + self._linear(flat, f"{name}.answer"), name, "between")
+
+
+def gelu(x: Singles) -> Singles:
+    """The Gaussian error linear unit."""
+    return np.asarray(0.5 * x * (1 + erf(x * np.float32(0.5**0.5))), dtype=np.float32)
+
+
+def relations(place: Singles) -> Singles:
+    """(B, T, T, 6) of every two places; see `diskern.nets.spot_set.relations`."""
+    x, y = place[..., 0], place[..., 1]
+    dx, dy = x[:, :, None] - x[:, None], y[:, :, None] - y[:, None]
+    dot = x[:, :, None] * x[:, None] + y[:, :, None] * y[:, None]
+    cross = x[:, :, None] * y[:, None] - y[:, :, None] * x[:, None]
+    length = np.sqrt(x * x + y * y + np.float32(1e-6))
+    product = length[:, :, None] * length[:, None]
+    near = np.sqrt(dx * dx + dy * dy + np.float32(1e-6))
+    parts = [near / 3, dot / product, cross / product, dx / 3, dy / 3, np.exp(-near)]
+    return np.asarray(np.stack(parts, -1), dtype=np.float32)
+
+
+def scale_facts(known: Singles, shape: Singles) -> Singles:
+    """(S, K, F) what lengths say; see `diskern.nets.spot_set.scale_facts`."""
+    net = shape[..., :1]
+    relative = np.concatenate([np.zeros_like(net), shape[..., 1:]], 2)
+    told = known[..., 1:2] * net
+    own = (known[..., :1] + relative) * told
+    angle = np.float32(2 * np.pi) * own[..., None] * np.array(WAVES, dtype=np.float32)
+    waves = np.concatenate([np.cos(angle), np.sin(angle)], 3) * told[..., None]
+    shared = shared_lengths(known, relative, net)
+    flat = [a.reshape(*a.shape[:2], -1) for a in (waves, shared)]
+    return np.concatenate([known, own, *flat], 2).astype(np.float32)
+
+
+def shared_lengths(known: Singles, relative: Singles, net: Singles) -> Singles:
+    """(S, K, 3, `SQUARES`) lengths of other patterns at each ratio, per other pattern."""
+    length = known[..., 2:3] + relative
+    count, patterns = length.shape[:2]
+    use = known[..., 3] * net[..., 0]
+    apart = np.abs(length[..., None] - length.reshape(count, 1, 1, 3 * patterns))
+    other = 1 - np.eye(patterns).repeat(3, 1)
+    weight = use[:, :, None] * use.repeat(3, 1)[:, None] * other
+    near = np.exp(-0.5 * ((apart[..., None] - 0.5 * np.log(SQUARES)) / ALIKE) ** 2)
+    total = (near * weight[:, :, None, :, None]).sum(3)
+    return np.asarray(total / np.maximum(use.sum(1) - 1, 1)[:, None, None, None], dtype=np.float32)

@@ -1,0 +1,110 @@
+"""The network's answer in the report: its tables beside the reasoner's, and what spoke."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diskern.report import notation
+from diskern.report.markup import Html, element, join, section, table
+from diskern.report.ranked import ranked_card
+from diskern.symmetry.identification import Identification, SecondOpinion, Voice
+
+SET_AT_MOST = 8
+"""Members up to which a set is spelled out."""
+REFUSED = 0.5
+"""Probability of one crystal below which the network refuses a pattern."""
+_LEVELS = {"system": "crystal system", "extinction_group": "extinction symbol"}
+
+
+def second_opinion(identification: Identification) -> Html:
+    """The section, or nothing where no network was asked."""
+    said = identification.network
+    if said is None:
+        return Html("")
+    cards = [
+        ranked_card("Crystal system", said.system),
+        ranked_card("Laue class", said.laue_class),
+        ranked_card("Extinction symbol", said.extinction_symbol),
+        ranked_card("Space group", said.space_group, groups=True),
+    ]
+    words = (
+        f"A network that learned symmetry from simulated spots ({said.weights}) judges the same "
+        "patterns by itself. It weighs intensities, which the tables above leave out; it knows "
+        "nothing of the candidate phases."
+    )
+    return section(
+        "Second opinion: the network",
+        element("p", words, class_="soft"),
+        element("div", join(card for card in cards if card), class_="columns"),
+        *(element("p", line) for line in (*_sets(said), *_refused(identification, said))),
+        _voices(identification, said),
+    )
+
+
+def _sets(said: SecondOpinion) -> list[Html]:
+    """The sets that hold the truth in 90 % of cases, where they are small enough to help."""
+    out = []
+    for level, title in _LEVELS.items():
+        members = said.sets.get(level, ())
+        if not members:
+            continue
+        names = [m if level == "system" else Html(notation.symbol_html(m)) for m in members]
+        shown = join(names[:SET_AT_MOST], ", ")
+        more = len(members) - SET_AT_MOST
+        rest = f" and {more} more" if more > 0 else ""
+        out.append(join([f"In nine of ten cases the {title} is one of: ", shown, rest, "."]))
+    return out
+
+
+def _refused(identification: Identification, said: SecondOpinion) -> list[str]:
+    """Patterns that the network holds for no single crystal."""
+    return [
+        f"The network doubts that {name(identification, i)} shows one crystal "
+        f"({notation.percent(p)})."
+        for i, p in enumerate(said.crystal)
+        if p is not None and p < REFUSED
+    ]
+
+
+def _voices(identification: Identification, said: SecondOpinion) -> Html:
+    """Which spots and dark nodes spoke."""
+    rows = [
+        _row(identification, place, voice)
+        for place, voices in enumerate(said.voices)
+        for voice in voices
+    ]
+    heads = ("Pattern", "What", "Row, column", "d", "Says")
+    shown = table(heads, rows)
+    if not shown:
+        return Html("")
+    words = join(
+        [
+            "Which spots spoke for ",
+            Html(notation.symbol_html(said.explained)),
+            ": how much its log-probability falls without a spot and its Friedel mate, or were a "
+            "dark node lit. Negative values speak against it.",
+        ]
+    )
+    return join([element("p", words, class_="soft"), shown])
+
+
+def _row(identification: Identification, place: int, voice: Voice) -> tuple[str, ...]:
+    analysis = identification.analyses[place]
+    nets = [lattice for lattice in analysis.lattices if lattice.rank == 2]
+    origin = nets[0].origin if nets else analysis.centre.as_array()
+    radius = float(np.linalg.norm(np.array(voice.position) - origin))
+    size = analysis.pattern.pixel_size
+    spacing = f"{1 / (radius * size):.3f} Å" if size and radius else ""
+    return (
+        name(identification, place),
+        "spot" if voice.lit else "dark node",
+        f"{voice.position[0]:.1f}, {voice.position[1]:.1f}",
+        spacing,
+        f"{voice.nats:+.2f}",
+    )
+
+
+def name(identification: Identification, place: int) -> str:
+    """The file of a pattern, or its number."""
+    source = identification.analyses[place].pattern.source.replace("\\", "/")
+    return source.rsplit("/", 1)[-1] or f"pattern {place + 1}"

@@ -1,0 +1,96 @@
+"""What the network holds of the patterns, in the form in which an identification shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diskern.bragg.analysis import Analysis
+from diskern.crystal.spacegroups import (
+    LAUE_CLASSES,
+    SYSTEMS,
+    diffraction_symbols,
+    extinction_groups,
+    space_group,
+)
+from diskern.symmetry.identification import SecondOpinion, Voice
+from diskern.symmetry.labels import Level
+from diskern.symmetry.learned import WEIGHTS, learned_symmetry, symmetry_net
+from diskern.symmetry.learned_reasons import Voices, spots_that_spoke
+from diskern.symmetry.posterior import Prior
+
+MOST_VOICES = 6
+"""Spots and dark nodes of a pattern that are told, those that say most first."""
+LEAST_VOICE = 0.02
+"""Nats below which a spot says nothing."""
+COVERAGE = 90
+"""Percent of cases in which the sets that are shown hold the truth."""
+
+
+def second_opinion(
+    analyses: Sequence[Analysis],
+    *,
+    prior: Prior | None = None,
+    weights: str | Path = WEIGHTS,
+) -> SecondOpinion | None:
+    """The network's answer; None without weights or spots. See `learned_symmetry`."""
+    found = learned_symmetry(analyses, prior=prior, weights=weights)
+    net = symmetry_net(weights)
+    if found is None or net is None:
+        return None
+    posterior = found.posterior
+    symbol = posterior.best
+    voices = spots_that_spoke([analyses[i] for i in found.patterns], symbol.index, weights=weights)
+    told: list[tuple[Voice, ...]] = [()] * len(analyses)
+    crystal: list[float | None] = [None] * len(analyses)
+    for row, (place, own) in enumerate(zip(found.patterns, voices or (), strict=True)):
+        told[place] = loudest(analyses[place], own)
+        crystal[place] = float(found.crystal[row])
+    return SecondOpinion(
+        weights=f"{net.card.name} {net.card.sha256[:12]}",
+        crystal=tuple(crystal),
+        system=posterior.system(),
+        laue_class=posterior.laue_class(),
+        extinction_symbol=posterior.extinction_symbol(),
+        space_group=posterior.space_group(),
+        sets={
+            level: tuple(_name(level, i) for i in members)
+            for (level, coverage), members in found.sets.items()
+            if coverage == COVERAGE
+        },
+        explained=symbol.name,
+        voices=tuple(told),
+    )
+
+
+def loudest(analysis: Analysis, voices: Voices) -> tuple[Voice, ...]:
+    """The spots and dark nodes of a pattern that say most, for or against."""
+    position = np.concatenate([analysis.spots.position, voices.dark_position])
+    nats = np.concatenate([np.nan_to_num(voices.spots), voices.dark])
+    lit = np.arange(len(nats)) < len(voices.spots)
+    out: list[Voice] = []
+    seen: set[float] = set()
+    for i in np.argsort(-np.abs(nats), kind="stable").tolist():
+        # Friedel mates were asked together and say the same.
+        if abs(nats[i]) < LEAST_VOICE or len(out) == MOST_VOICES:
+            break
+        if lit[i] and float(nats[i]) in seen:
+            continue
+        seen.add(float(nats[i]))
+        row, col = position[i].tolist()
+        out.append(Voice((row, col), float(nats[i]), bool(lit[i])))
+    return tuple(out)
+
+
+def _name(level: Level, index: int) -> str:
+    """A class of `diskern.symmetry.labels.label_tree` in words."""
+    names = {
+        "system": lambda: SYSTEMS[index],
+        "laue_class": lambda: LAUE_CLASSES[index],
+        "extinction_group": lambda: extinction_groups()[index].extinction,
+        "diffraction_symbol": lambda: diffraction_symbols()[index].name,
+        "space_group": lambda: space_group(index + 1).symbol,
+    }
+    return names[level]()
