@@ -45,6 +45,17 @@ def test_bloch_json_holds_the_direct_beam():
     assert total == pytest.approx(1, abs=1e-3)
 
 
+def test_absorption_is_a_fraction_or_thermal():
+    known = ("saed", "Si", "--method", "bloch", "--thickness", "60", "--displacement", "0.08")
+    left = []
+    for extra in ((), ("--absorption", "thermal"), ("--absorption", "0.1")):
+        answer = json.loads(run(*known, *extra, "--json", "-"))
+        left.append(answer["direct_beam"] + sum(r["intensity"] for r in answer["reflections"]))
+    assert left[0] > left[1] + 0.03 > left[2]
+    with pytest.raises(DiskernError, match="thermal"):
+        run(*known, "--absorption", "some")
+
+
 def test_tilt_moves_the_pattern_off_the_zone_axis():
     plain, turned = (
         json.loads(run("saed", "Si", "--json", "-", *extra))["reflections"]

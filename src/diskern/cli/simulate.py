@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,7 +52,8 @@ PixelSize = Annotated[
 ]
 GMax = Annotated[float, _option(_MODEL, "1/Å", "Largest |g| of the reflections.")]
 Absorption = Annotated[
-    float | None, _option(_MODEL, "FRACTION", "Imaginary over real part of the potential.")
+    str | None,
+    _option(_MODEL, "FRACTION", "Imaginary over real part of the potential, or thermal."),
 ]
 Precession = Annotated[float | None, _option(_MODEL, "MRAD", "Precession semi-angle.")]
 Output = Annotated[
@@ -117,7 +118,7 @@ def saed(
             width=width,
             precession_angle=precession,
             double_diffraction=double_diffraction,
-            absorption=absorption,
+            absorption=_absorption(absorption),
         )
         facts = _facts(phase, zone, tilt, voltage) | {
             "thickness_nm": thickness,
@@ -242,6 +243,15 @@ def _numbers(words: str, option: str, example: str) -> list[float]:
     if not values or not all(map(math.isfinite, values)):
         raise DiskernError(f"{option} {words!r} holds no numbers; write it as {example}")
     return values
+
+
+def _absorption(words: str | None) -> float | Literal["thermal"] | None:
+    """The number, or the one word, that ``--absorption`` takes."""
+    if words is None:
+        return None
+    if words == "thermal":
+        return "thermal"
+    return _numbers(words, "--absorption", "0.05 or thermal")[0]
 
 
 def _pixel(pixel_size: float | None, g_max: float, size: int) -> float:

@@ -31,7 +31,13 @@ from diskern.simulate.bloch_solvers import (
     propagate,
     propagate_flux,
 )
-from diskern.simulate.kinematic import SaedOptions, check_thickness, excitation_errors
+from diskern.simulate.kinematic import (
+    Absorption,
+    SaedOptions,
+    check_absorption,
+    check_thickness,
+    excitation_errors,
+)
 from diskern.simulate.scattering import Parametrization
 from diskern.simulate.spot_pattern import SpotPattern
 
@@ -51,7 +57,9 @@ class BlochOptions:
         neither: Si [011], where they begin at 0.26 1/Å, is 4 % off at 0.25, 2 % at 0.15 and
         0.1 % at 0.4.
     parametrization : scattering-factor table.
-    absorption : imaginary over real part of the potential (about 0.05 to 0.1), or None.
+    absorption : imaginary over real part of the potential (about 0.05 to 0.1); or "thermal", the
+        loss to thermal diffuse scattering that the crystal's own displacements cause, see
+        `diskern.simulate.thermal_absorption`; or None.
     solver : "eigen", "chebyshev", or "auto" for the cheaper; both are exact for the beams kept.
     dtype : "float64" (rounding 1e-12) or "float32" (1e-5, twice as quick).
     device : torch device.
@@ -60,7 +68,7 @@ class BlochOptions:
     g_max: float = 2.0
     s_max: float = 0.06
     parametrization: Parametrization = "peng"
-    absorption: float | None = None
+    absorption: Absorption = None
     solver: Solver = "auto"
     dtype: str = "float64"
     device: str = "cpu"
@@ -70,8 +78,7 @@ class BlochOptions:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise DiskernError(f"{name}={value} must be a positive number in 1/Å")
-        if self.absorption is not None and not 0 <= self.absorption <= 1:
-            raise DiskernError(f"absorption={self.absorption} is a fraction; give 0 to 1 or None")
+        check_absorption(self.absorption)
         if self.dtype not in ("float64", "float32"):
             raise DiskernError(f"dtype={self.dtype!r} is unknown; use float64 or float32")
         if self.solver not in ("auto", "eigen", "chebyshev"):
@@ -116,6 +123,7 @@ class BlochWaves:
             s_max=self.options.s_max,
             k_reach=k_reach,
             parametrization=self.options.parametrization,
+            thermal=self.options.absorption == "thermal",
             hkl=None if hkl is None else np.asarray(hkl, dtype=np.int64),
         )
         self.name = crystal.name or crystal.formula
@@ -147,12 +155,21 @@ class BlochWaves:
         diagonal: NDArray[Any] = s * M2
         middle = float(K_n.mean())
         M = 1 / np.sqrt(1 + g[:, 2] / middle)
-        coupling: NDArray[Any] = self.beams.U * (M[:, None] * M / (2 * middle))
-        if self.options.absorption:
-            diagonal = diagonal + 1j * self.options.absorption * coupling.diagonal().real
-            coupling = coupling * (1 + 1j * self.options.absorption)
+        weight = M[:, None] * M / (2 * middle)
+        coupling: NDArray[Any] = self.beams.U * weight
+        lost = self._lost(coupling, weight)
+        if lost is not None:
+            diagonal = diagonal + 1j * lost.diagonal().real
+            coupling = coupling + 1j * lost
         coupling = coupling - np.diag(coupling.diagonal())
         return Dynamics(self._tensor(diagonal), self._tensor(coupling), self._tensor(middle / K_n))
+
+    def _lost(self, coupling: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any] | None:
+        """(N, N) absorptive coupling in 1/Å, or None."""
+        if self.beams.absorbed is not None:
+            return np.asarray(self.beams.absorbed * weight)
+        fraction = self.options.absorption
+        return coupling * fraction if isinstance(fraction, float | int) and fraction else None
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         single = self.options.dtype == "float32"

@@ -16,12 +16,14 @@ from diskern.physics import wavelength
 from diskern.simulate.kinematic import excitation_errors
 from diskern.simulate.scattering import Parametrization, reduced_potential
 from diskern.simulate.structure_factors import structure_factors
+from diskern.simulate.thermal_absorption import absorptive_structure_factors
 
 MOST_BEAMS = 4000
 """Coupling matrices above this size are refused (4000² complex128 are 256 MB)."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Coupling = NDArray[np.float64] | NDArray[np.complex128]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,14 @@ class Beams:
     g : (N, 3) reciprocal vectors in the lab frame, 1/Å.
     U : (N, N) coupling U_{g-h} in 1/Å², Hermitian; real where the crystal has a centre of
         inversion, with the origin moved there.
+    absorbed : (N, N) U'_{g-h} in 1/Å² of thermal diffuse scattering, about the same origin, or
+        None where it is not asked for.
     """
 
     hkl: Ints
     g: Floats
-    U: NDArray[np.float64] | NDArray[np.complex128]
+    U: Coupling
+    absorbed: Coupling | None = None
 
     def __len__(self) -> int:
         return len(self.hkl)
@@ -53,6 +58,7 @@ def select_beams(
     s_max: float,
     k_reach: float = 0.0,
     parametrization: Parametrization = "peng",
+    thermal: bool = False,
     hkl: Ints | None = None,
 ) -> Beams:
     """Beams within ``g_max`` whose excitation error stays within ``s_max`` for some direction.
@@ -61,6 +67,7 @@ def select_beams(
     ----------
     g_max, s_max : in 1/Å.
     k_reach : largest transverse wave vector of the incident beam in 1/Å.
+    thermal : also find the coupling by which thermal diffuse scattering absorbs.
     hkl : (N, 3) exactly these reflections (indices of ``crystal``) beside the direct beam.
 
     Raises
@@ -93,14 +100,19 @@ def select_beams(
     order = np.lexsort((own[:, 2], own[:, 1], own[:, 0], np.linalg.norm(g_own, axis=1).round(9)))
     own = np.concatenate([np.zeros((1, 3), dtype=np.int64), own[order]])
     small = np.rint(own @ crystal.reciprocal @ np.linalg.inv(cell.reciprocal)).astype(np.int64)
-    U = coupling(cell, small, energy, parametrization)
-    return Beams(own, orientation.apply(own @ crystal.reciprocal), U)
+    U, absorbed = coupling(cell, small, energy, parametrization, thermal=thermal)
+    return Beams(own, orientation.apply(own @ crystal.reciprocal), U, absorbed)
 
 
 def coupling(
-    crystal: Crystal, hkl: Ints, energy: float, parametrization: Parametrization
-) -> NDArray[np.float64] | NDArray[np.complex128]:
-    """(N, N) matrix U_{g-h} in 1/Å² of (N, 3) beams; U_0 on the diagonal."""
+    crystal: Crystal,
+    hkl: Ints,
+    energy: float,
+    parametrization: Parametrization,
+    *,
+    thermal: bool = False,
+) -> tuple[Coupling, Coupling | None]:
+    """(N, N) matrices U_{g-h} and U'_{g-h} in 1/Å² of (N, 3) beams; U_0 on the diagonal."""
     low, span = hkl.min(0) - hkl.max(0), 2 * (hkl.max(0) - hkl.min(0)) + 1
     strides = np.array([span[1] * span[2], span[2], 1])
     # Key of a difference = difference of keys, so the N² differences are never formed.
@@ -111,19 +123,28 @@ def coupling(
     flat = np.flatnonzero(needed)
     differences = np.stack(np.unravel_index(flat, tuple(span)), 1) + low
     F = structure_factors(crystal, differences, parametrization)
-    F = _about_inversion_centre(crystal, differences, F)
-    table = np.zeros(len(needed), dtype=F.dtype)
-    table[flat] = reduced_potential(F, crystal.volume, energy)
-    return np.asarray(table[keys])
+    centre = _inversion_centre(crystal, differences, F)
+
+    def matrix(factors: NDArray[np.complex128]) -> Coupling:
+        kept: Coupling = factors
+        if centre is not None:
+            kept = (factors * np.exp(2j * math.pi * (differences @ centre))).real
+        table = np.zeros(len(needed), dtype=kept.dtype)
+        table[flat] = reduced_potential(kept, crystal.volume, energy)
+        return np.asarray(table[keys])
+
+    if not thermal:
+        return matrix(F), None
+    absorbed = absorptive_structure_factors(crystal, differences, energy, parametrization)
+    return matrix(F), matrix(absorbed)
 
 
-def _about_inversion_centre(
-    crystal: Crystal, hkl: Ints, F: NDArray[np.complex128]
-) -> NDArray[np.float64] | NDArray[np.complex128]:
-    """F made real by moving the origin to a centre of inversion, where there is one.
+def _inversion_centre(crystal: Crystal, hkl: Ints, F: NDArray[np.complex128]) -> Floats | None:
+    """A centre of inversion in fractional coordinates, or None where there is none.
 
-    A centre lies half-way between two atoms of the rarest element.  Real matrices are several
-    times quicker to diagonalise and multiply; intensities do not depend on the origin.
+    With the origin there F is real.  A centre lies half-way between two atoms of the rarest
+    element.  Real matrices are several times quicker to diagonalise and multiply; intensities do
+    not depend on the origin.
     """
     numbers, amount = np.unique(crystal.numbers, return_counts=True)
     rare = crystal.fractional[crystal.numbers == numbers[amount.argmin()]]
@@ -131,5 +152,5 @@ def _about_inversion_centre(
     for centre in (rare[0] + rare[:64]) / 2:
         moved = F * np.exp(2j * math.pi * (hkl @ centre))
         if np.abs(moved.imag).max() <= 1e-10 * size:
-            return np.asarray(moved.real)
-    return F
+            return np.asarray(centre)
+    return None

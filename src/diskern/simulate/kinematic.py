@@ -35,6 +35,9 @@ CHUNK = 2**21
 """Orientation × reflection products held at a time (about 100 MB in float64)."""
 
 
+Absorption = float | Literal["thermal"] | None
+
+
 @dataclass(frozen=True)
 class SaedOptions:
     """What a spot simulation may vary beyond crystal, orientation, energy and thickness.
@@ -50,7 +53,8 @@ class SaedOptions:
         thickness well below the extinction distances).
     min_intensity : reflections weaker than this share of the strongest are left out.
     parametrization : scattering-factor table, see `diskern.simulate.scattering`.
-    absorption : for ``method="bloch"``, imaginary over real part of the potential, or None.
+    absorption : for ``method="bloch"``, imaginary over real part of the potential, "thermal" for
+        the loss to thermal diffuse scattering, or None.
     """
 
     shape_factor: ShapeFactor = "gaussian"
@@ -60,7 +64,7 @@ class SaedOptions:
     double_diffraction: bool = False
     min_intensity: float = 1e-6
     parametrization: Parametrization = "peng"
-    absorption: float | None = None
+    absorption: Absorption = None
 
     def __post_init__(self) -> None:
         check_shape_factor(self.shape_factor)
@@ -71,6 +75,7 @@ class SaedOptions:
                 raise DiskernError(f"{name}={value} must be a positive number, or None")
         if self.precession_angle is not None and self.precession_angle > 200:
             raise DiskernError(f"precession_angle={self.precession_angle} mrad exceeds 200 mrad")
+        check_absorption(self.absorption)
         if not 0 <= self.min_intensity < 1:
             raise DiskernError(f"min_intensity={self.min_intensity} must lie in [0, 1)")
 
@@ -323,6 +328,16 @@ def resolve_options(options: SaedOptions | None, settings: dict[str, Any]) -> Sa
         if name not in known:
             raise DiskernError(f"{name!r} is no simulation setting; known: {', '.join(known)}")
     return replace(options or SaedOptions(), **settings)
+
+
+def check_absorption(absorption: Any) -> None:
+    """Raise where an absorption is neither "thermal" nor a fraction."""
+    if absorption is None or absorption == "thermal":
+        return
+    if isinstance(absorption, str) or not 0 <= absorption <= 1:
+        raise DiskernError(
+            f"absorption={absorption} is no fraction; give 0 to 1, 'thermal' or None"
+        )
 
 
 def check_thickness(thickness: float | None) -> None:
