@@ -1,5 +1,9 @@
 """Scattering factors and structure factors against published and independent numbers."""
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -23,7 +27,6 @@ from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
 from diskern.physics import BOHR_RADIUS
 from diskern.simulate.scattering import (
-    PARAMETRIZATIONS,
     POTENTIAL_CONSTANT,
     electron_scattering_factor,
 )
@@ -87,7 +90,7 @@ def test_extinction_distances_at_200_kv(crystal, hkl, expected):
     assert np.isinf(extinction_distances(SILICON, [(2, 0, 0)], 200e3)).all()
 
 
-@pytest.mark.parametrize("table", PARAMETRIZATIONS)
+@pytest.mark.parametrize("table", LARGEST)
 def test_factors_fall_with_g_and_stay_positive(table):
     # A wrong branch of a piecewise fit shows as a step (Weickenmeier-Kohl at small g, say).
     g = np.linspace(0, 12, 2401)
@@ -123,6 +126,55 @@ def test_iridium_of_one_table_is_flagged():
     with pytest.warns(UserWarning, match="Ir is 7 to 10 % below"):
         low = electron_scattering_factor(77, np.array([0.05]), "lobato")
     assert low[0] < 0.93 * electron_scattering_factor(77, np.array([0.05]))[0]
+
+
+@pytest.fixture
+def no_cached_tables():
+    from diskern.simulate import scattering
+
+    scattering._table.cache_clear()
+    yield
+    scattering._table.cache_clear()
+
+
+def test_kirkland_table_is_read_from_another_package(tmp_path, monkeypatch, no_cached_tables):
+    """Hydrogen's row, whose forward factor is the Bohr radius; the package is never imported."""
+    folder = tmp_path / "abtem" / "parametrizations" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "abtem" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
+    row = [
+        [0.0042029832, 0.0627762505, 0.0300907347], [0.225350888, 0.22536695, 0.225331756],
+        [0.0677756695, 0.0035660924, 0.0276135815], [4.38854001, 0.403884823, 1.44490166],
+    ]  # fmt: skip
+    (folder / "kirkland.json").write_text(json.dumps({"H": row}), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    g = np.array([0.0, 0.5, 1.0])
+    found = electron_scattering_factor(1, g, "kirkland")
+    assert found[0] == pytest.approx(BOHR_RADIUS, rel=0.002)
+    np.testing.assert_allclose(found, electron_scattering_factor(1, g, "lobato"), rtol=0.03)
+    with pytest.raises(DiskernError, match="atomic number 14"):
+        electron_scattering_factor(14, g, "kirkland")
+
+
+def test_kirkland_without_its_package_says_what_to_install(monkeypatch, no_cached_tables):
+    monkeypatch.setattr("diskern.simulate.scattering.find_spec", lambda name: None)
+    with pytest.raises(DiskernError, match="pip install abtem"):
+        electron_scattering_factor(14, np.array([0.1]), "kirkland")
+
+
+def test_kirkland_of_the_independent_program(monkeypatch, no_cached_tables):
+    """The real table, where DISKERN_ABTEM_PYTHON names an interpreter that has it."""
+    python = os.environ.get("DISKERN_ABTEM_PYTHON")
+    if not python:
+        pytest.skip("set DISKERN_ABTEM_PYTHON to a python that imports abtem")
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    folder = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, folder.stdout.strip()])
+    numbers, g = np.array([6, 14, 29, 79])[:, None], np.linspace(0.2, 3, 40)
+    ratio = electron_scattering_factor(numbers, g, "kirkland") / electron_scattering_factor(
+        numbers, g, "lobato"
+    )
+    assert np.abs(ratio - 1).max() < 0.03
 
 
 @pytest.mark.parametrize(("number", "table"), [(99, "peng"), (104, "lobato"), (14, "nonsense")])

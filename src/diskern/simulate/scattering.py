@@ -1,6 +1,6 @@
 """Electron scattering factors of free atoms and the constants that turn them into volts.
 
-Two parametrisations, each a table of published numbers:
+Three parametrisations, each a table of published numbers:
 
 ``peng``
     Five Gaussians, Peng, Ren, Dudarev & Whelan, Acta Cryst. A52 (1996) 257; International
@@ -8,6 +8,10 @@ Two parametrisations, each a table of published numbers:
 ``lobato``
     Lobato & Van Dyck, Acta Cryst. A70 (2014) 636, doi:10.1107/S205327331401643X; elements
     1-103, correct at both ends of g.
+``kirkland``
+    Three Lorentzians and three Gaussians, Kirkland, Advanced Computing in Electron Microscopy
+    (Springer, 2010), appendix C; elements 1-103.  Its numbers are read from the abTEM package
+    (GPL) where that is installed; nothing of it is part of this one.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ import math
 import warnings
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,8 +40,8 @@ from diskern.physics import (
 )
 from diskern.simulate.arrays import like, namespace
 
-Parametrization = Literal["peng", "lobato"]
-PARAMETRIZATIONS: tuple[Parametrization, ...] = ("peng", "lobato")
+Parametrization = Literal["peng", "lobato", "kirkland"]
+PARAMETRIZATIONS: tuple[Parametrization, ...] = ("peng", "lobato", "kirkland")
 
 POTENTIAL_CONSTANT = PLANCK**2 / (2 * math.pi * ELECTRON_MASS * ELEMENTARY_CHARGE) * 1e20
 """h²/(2π m e) in V Å²: V_g = POTENTIAL_CONSTANT · F_g / V_cell, about 47.878."""
@@ -65,7 +72,7 @@ def electron_scattering_factor(
     Raises
     ------
     DiskernError
-        For an element the table does not hold or an unknown table.
+        For an element the table does not hold, an unknown table or one that is not installed.
     """
     kind = check_parametrization(parametrization)
     numbers = np.asarray(Z)
@@ -74,6 +81,9 @@ def electron_scattering_factor(
     q = g if xp is not np else np.asarray(g, dtype=np.float64)
     rows = like(coefficients(tuple(int(z) for z in unique), kind), q)[which.reshape(numbers.shape)]
     g2 = (q * q)[..., None]
+    if kind == "kirkland":
+        a, b, c, d = (rows[..., i : i + 3] for i in (0, 3, 6, 9))
+        return (a / (g2 + b) + c * xp.exp(-d * g2)).sum(-1)
     if kind == "lobato":
         a, b = rows[..., :5], rows[..., 5:]
         return (a * (2 + b * g2) / (1 + b * g2) ** 2).sum(-1)
@@ -93,7 +103,10 @@ def _peng(rows: Any, g2: Any, numbers: Any) -> Any:
 
 
 def coefficients(numbers: tuple[int, ...], parametrization: Parametrization) -> NDArray[np.float64]:
-    """(N, 10) rows of one table: five amplitudes in Å, then five widths in Å²."""
+    """(N, 10) rows of one table: five amplitudes in Å, then five widths in Å².
+
+    Of ``kirkland`` (N, 12): a in 1/Å, b in 1/Å², c in Å, d in Å², three of each.
+    """
     table = _table(parametrization)
     missing = [z for z in numbers if z not in table]
     if missing:
@@ -123,9 +136,31 @@ def _table(parametrization: Parametrization) -> dict[int, tuple[float, ...]]:
         known = ((z, gemmi.Element(z).c4322) for z in range(1, 99))
         # gemmi stores float32; the printed table has four decimals.
         return {z: tuple(round(v, 4) for v in c.get_coefs()) for z, c in known if c is not None}
+    if parametrization == "kirkland":
+        return _kirkland()
     data = files("diskern.simulate").joinpath("data", "lobato_vandyck_2014.json")
     text = data.read_text("utf-8")
     return {int(z): tuple(row) for z, row in json.loads(text)["elements"].items()}
+
+
+def _kirkland() -> dict[int, tuple[float, ...]]:
+    import gemmi
+
+    # The specification tells where the package lies without running it.
+    found = find_spec("abtem")
+    places = list(found.submodule_search_locations or []) if found else []
+    paths = [Path(place, "parametrizations", "data", "kirkland.json") for place in places]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        raise DiskernError(
+            "parametrization='kirkland' reads its table from the abTEM package, which is not "
+            "installed here; pip install abtem, or use 'lobato'"
+        )
+    rows = json.loads(path.read_text("utf-8"))
+    return {
+        gemmi.Element(name).atomic_number: tuple(chain.from_iterable(row))
+        for name, row in rows.items()
+    }
 
 
 def check_parametrization(name: str) -> Parametrization:
