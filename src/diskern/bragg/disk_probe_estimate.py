@@ -8,7 +8,7 @@ of dynamical diffraction differ from disk to disk and average out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,16 +30,20 @@ SMALLEST, STEP = 1.5, 1.12
 """px of the smallest radius tried, and the ratio of one to the next."""
 LOOKED_AT = 6
 """Patterns in which circles are tried."""
-COARSE = 6.0
+COARSE = 4.0
 """Pixels are added in squares for circles beyond this radius, as long as they keep it."""
-SURE = 3.2
-"""Least deviate of a pattern's best circle, in its worst sector; noise alone makes about 2."""
+SURE = 1.7
+"""Least deviate of a pattern's best circle, over most of its rim; noise alone makes about 1."""
 WIDE = 1.13
 """Circles across which the counts fall most are wider than disks: length counts, too."""
 BRIGHTEST = 6
 """Circles of a pattern whose likelihood ratios are added."""
 STACKED = 150
 """Disks stacked, at most."""
+ENOUGH = 40
+"""Stacked disks from which fringes average out."""
+FITTED, EDGES = 60, (0.4, 0.7, 1.2, 2.0)
+"""Disks fitted with probes of many radii, and the widths of rims in px that are tried."""
 STRONG = 8.0
 """Least signal-to-noise ratio of a disk that is stacked."""
 ROUNDS = 2
@@ -63,34 +67,55 @@ def estimate_probe(patterns: NDArray[np.float32], mask: NDArray[np.bool_] | None
     good = np.ones(shape, bool) if mask is None else mask
     gain = estimate_gain(patterns, good)
     electrons = np.maximum(patterns / np.float32(gain), 0) * good
-    probe = Probe.synthetic(shape, _radius(electrons, good))
-    options = DiskOptions(gain=1.0)
+    probe = _fitted_best(electrons, good, _radius(electrons, good))
     for _ in range(ROUNDS):
-        disks = find_disks(electrons, probe, mask=good, options=options)
-        chosen, half, alone = _single(disks, probe, good)
+        disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))
+        chosen, half = _single(disks, probe, good)
         if len(chosen) == 0:
-            return _overlapping(electrons, good, disks, probe)
+            return probe
         centre = np.stack([chosen.row, chosen.col], 1)
         middle = np.rint(centre).astype(int)
         windows = cut_windows(electrons, chosen.pattern, middle, half)
         windows -= chosen.background[:, None, None]
-        probe = probe_of_windows(windows, centre - middle, chosen.intensity, shape, alone=alone)
+        seen = probe_of_windows(windows, centre - middle, chosen.intensity, shape)
+        # The rim of a few fringed disks is told better by the fit, which knows of fringes.
+        if seen.round and len(chosen) < ENOUGH:
+            return probe
+        probe = seen
     return probe
 
 
-def _overlapping(
-    electrons: NDArray[np.float32], good: NDArray[np.bool_], disks: Disks, probe: Probe
-) -> Probe:
-    """A round probe of the radius with which disks that overlap are fitted best together."""
-    few = disks.select(disks.pattern < LOOKED_AT)
+def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius: float) -> Probe:
+    """The round probe with which the brightest disks are fitted best, fringes and all."""
     shape = (good.shape[0], good.shape[1])
-    if len(few) == 0:
-        return Probe.synthetic(shape, probe.radius / WIDE)
-    start = Candidates.at(few.pattern, few.row, few.col)
-    probes = [Probe.synthetic(shape, r) for r in probe.radius * np.arange(0.76, 1.1, 0.04)]
-    fits = (refine_disks(electrons, p, start, mask=good) for p in probes)
-    misfit = [np.median(fit.chi2) for fit in fits]
-    return probes[int(np.argmin(misfit))]
+    start = Probe.synthetic(shape, radius / WIDE, min(0.7, radius / WIDE))
+    disks = find_disks(electrons, start, mask=good, options=DiskOptions(gain=1.0))
+    if len(disks) == 0:
+        return start
+    # Whole patterns, so that no neighbour is missing where disks overlap.
+    last = np.sort(disks.pattern)[:FITTED][-1]
+    disks = disks.select(disks.pattern <= last)
+    strong = disks.intensity > STRONG * disks.sigma_intensity
+    places = Candidates.at(disks.pattern, disks.row, disks.col)
+    pixels = np.pi * radius**2
+
+    def misfit(edge: float, size: float) -> float:
+        if edge > 0.6 * size:
+            return np.inf
+        fit = refine_disks(electrons, Probe.synthetic(shape, size, edge), places, mask=good)
+        # Fringes that the fit draws could make up for a wrong rim: each term has its price.
+        terms = (fit.order + 1) * (fit.order + 2) / 2
+        each = np.log(np.clip(fit.chi2, 1e-3, 1e6)) * pixels + terms * np.log(pixels)
+        return float(np.mean(each[strong] if strong.any() else each))
+
+    def best(edges: Sequence[float], sizes: Floats) -> tuple[float, float]:
+        tried = [(edge, float(size)) for edge in edges for size in sizes]
+        return min(tried, key=lambda at: misfit(*at))
+
+    edge, size = best([start.edge], radius * np.arange(0.7, 1.16, 0.05))
+    edge, size = best(EDGES, size * np.array([0.95, 1.0, 1.05]))
+    edge, size = best([edge], size * np.array([0.97, 0.985, 1.0, 1.015, 1.03]))
+    return Probe.synthetic(shape, size, edge)
 
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
@@ -121,22 +146,24 @@ def _binned(block: torch.Tensor, side: int) -> torch.Tensor:
 def _fall(block: torch.Tensor, seen: torch.Tensor, radius: float) -> list[float]:
     """How surely and how far the counts fall across circles of a radius, a pattern's best ones.
 
-    Of three sectors of a circle the least counts: a wide circle that touches a bright disk
-    somewhere is none.
+    They must fall in three of four sectors of the circle: a wide one that touches a bright disk
+    somewhere is none, and fringes may darken a part of a disk's rim.
     """
     height, width = block.shape[1:]
     rows, cols = (torch.arange(n) - n // 2 for n in (height, width))
     r = torch.hypot(rows[:, None].float(), cols.float())
-    sector = torch.atan2(rows[:, None].float(), cols.float()) / (2 * np.pi) * 3 + 1.5
+    sectors = 6 if radius < COARSE else 12
+    turn = torch.atan2(rows[:, None].float(), cols.float()) / (2 * np.pi) + 0.5
+    sector = (turn * sectors).floor().clamp(0, sectors - 1)
     thick = min(max(1.0, 0.2 * radius), 2.0)
     reach = radius + thick
     inner = (r - radius + thick + 0.5).clamp(0, 1) * (radius - r + 0.5).clamp(0, 1)
     outer = (r - radius + 0.5).clamp(0, 1) * (reach - r + 0.5).clamp(0, 1)
     falls = [
         _sector_fall(block, seen, inner * part, outer * part)
-        for part in (sector.floor().clamp(0, 2) == k for k in range(3))
+        for part in (sector == k for k in range(sectors))
     ]
-    score = torch.stack(falls).amin(0)
+    score = torch.stack(falls).kthvalue(sectors // 4 + 1, dim=0).values
     # What lies across the border would count twice.
     edge = int(np.ceil(reach))
     score[:, :edge] = score[:, height - edge :] = 0
@@ -147,10 +174,7 @@ def _fall(block: torch.Tensor, seen: torch.Tensor, radius: float) -> list[float]
 def _sector_fall(
     block: torch.Tensor, seen: torch.Tensor, inner: torch.Tensor, outer: torch.Tensor
 ) -> torch.Tensor:
-    """(B, H, W) normal deviate of a fall from inner to outer, times the square of the contrast.
-
-    A cluster of disks, too, ends in a circle, but its counts fall to a half, not to nothing.
-    """
+    """(B, H, W) normal deviate of a fall from inner to outer, times the contrast."""
     counts = [correlate(block, k).clamp(min=1e-6) for k in (inner, outer)]
     areas = [correlate(seen, k).clamp(min=1e-3) for k in (inner, outer)]
     rate = (counts[0] + counts[1]) / (areas[0] + areas[1])
@@ -160,7 +184,7 @@ def _sector_fall(
     whole = (areas[0] > 0.7 * inner.sum() * seen.max()) & (
         areas[1] > 0.4 * outer.sum() * seen.max()
     )
-    return torch.sqrt(2 * ratio.clamp(min=0)) * contrast.clamp(min=0) ** 2 * whole
+    return torch.sqrt(2 * ratio.clamp(min=0)) * contrast.clamp(min=0) * whole
 
 
 def _highest(score: torch.Tensor, apart: int) -> Iterator[torch.Tensor]:
@@ -174,8 +198,8 @@ def _highest(score: torch.Tensor, apart: int) -> Iterator[torch.Tensor]:
         score = score * ~(close & ((cols - col[:, None]).abs()[:, None, :] <= apart))
 
 
-def _single(disks: Disks, probe: Probe, good: NDArray[np.bool_]) -> tuple[Disks, int, bool]:
-    """Bright disks that stand alone, wholly on good pixels; half their windows; whether alone."""
+def _single(disks: Disks, probe: Probe, good: NDArray[np.bool_]) -> tuple[Disks, int]:
+    """Bright disks that stand alone, wholly on good pixels; and half their windows."""
     reach = probe.radius + 3 * probe.edge + 2
     place = np.stack([disks.row, disks.col], 1)
     strength = disks.intensity / disks.sigma_intensity
@@ -185,11 +209,11 @@ def _single(disks: Disks, probe: Probe, good: NDArray[np.bool_]) -> tuple[Disks,
     near = np.full(len(disks), np.inf)
     if len(disks) > 1:
         near = np.asarray(tree.query(tree.data, k=2)[0])[:, 1]
-    for room in (1.4, 1.2, 1.0, 0.85, 0.7):
+    for room in (1.4, 1.2, 1.0):
         half = int(np.ceil(room * reach))
         on = (place >= half).all(1) & (place <= np.array(good.shape) - 1 - half).all(1)
         alone = (near > half + probe.radius) & (clear > reach)
         kept = np.flatnonzero(on & alone & (strength > STRONG))
         if len(kept):
-            return disks.select(kept[np.argsort(-strength[kept])][:STACKED]), half, room >= 1
-    return Disks.empty(), half, False
+            return disks.select(kept[np.argsort(-strength[kept])][:STACKED]), half
+    return Disks.empty(), half

@@ -84,7 +84,6 @@ def probe_of_windows(
     shape: tuple[int, ...],
     *,
     contrast: float = FRINGES,
-    alone: bool = True,
 ) -> Probe:
     """The probe that single disks show.
 
@@ -96,7 +95,6 @@ def probe_of_windows(
     flux : (N,) counts of the disks.
     shape : (H, W) of the patterns.
     contrast : rms that dynamical diffraction may draw inside a disk, of its level.
-    alone : False where neighbours may reach into the windows: their shape is then taken as round.
     """
     size = (shape[0], shape[1])
     half = windows.shape[1] // 2
@@ -113,7 +111,7 @@ def probe_of_windows(
     model = edge_profile(r, radius, edge, 0.0) * level
     near = kept & (r < radius + 2 * edge + 1)
     limit = level * np.sqrt(UNEVEN**2 + 4 / trust.sum())
-    if not alone or _uneven(moved, trust, model, near) < limit:
+    if _uneven(moved, trust, model, near) < limit:
         return Probe.synthetic(size, radius, min(edge, radius))
     mean = np.average(moved, axis=0, weights=trust)
     return _as_measured(mean / _level(mean), size)
