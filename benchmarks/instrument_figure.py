@@ -1,8 +1,10 @@
-"""Real patterns above, simulated ones below: gold rings, MoO3, glycine.
+"""Real patterns beside simulated ones: gold rings, MoO3, glycine.
 
-    python benchmarks/instrument_figure.py SHARED/data/experimental figure.png
+    python benchmarks/instrument_figure.py SHARED/data/experimental figure.png [--profiles]
 
-The real files are read from the folder of experimental data and only drawn.  Gold is 3000
+Real images above and simulated ones below; with ``--profiles`` the simulated images above, and
+below the radial profiles of both, which is the figure of the documentation.
+The real files are read from the folder of experimental data and only drawn.  Gold is 12000
 random grains, MoO3 a bent plate near [010] (Bloch waves), glycine the frame's own orientation
 (from the orientation matrix that stands beside it).  The instruments are set by hand, near the
 ranges that `Instrument.draw` uses.
@@ -14,6 +16,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +46,7 @@ from diskern.simulate.kinematic import simulate_saed, simulate_saed_batch
 from diskern.simulate.render import render_spots
 from diskern.simulate.spot_pattern import SpotPattern
 
-GRAINS = 3000
+GRAINS = 12000
 BENDS = 16
 
 
@@ -76,8 +79,8 @@ def gold() -> Case:
     pattern = SpotPattern(flat, q, np.zeros(len(q)), intensity, 200e3)
     parts = (
         Ellipticity(1.033, 20.0),
-        DiffuseBackground(0.55, 0.03, 1.6, 0.5),
-        DirectBeam(0.6, 2.4),
+        DiffuseBackground(0.70, 0.03, 1.6, 0.5),
+        DirectBeam(0.73, 2.4),
         InelasticBlur(0.3, 3.0),
         Dose(3e7),
         Saturation(0.5),
@@ -120,12 +123,12 @@ def glycine(folder: Path) -> Case:
     )
     # The measured cell is 3.3 % small: the stated scale is off by as much.
     parts = (
-        DiffuseBackground(0.88, 0.02, 1.3, 0.6),
+        DiffuseBackground(0.93, 0.02, 1.2, 0.8),
         AmorphousHalo(0.08, 0.42, 0.07),
-        DirectBeam(0.36, 3.0),
+        DirectBeam(0.31, 3.0),
         BeamStop(94.0, 2e4, 0.0, -165.0, 0.0, 0.02, 25.0, 0.0),
         ModulationTransfer(0.6),
-        Dose(1.0e6),
+        Dose(1.8e6),
     )
     name = "ccp4__electron-diffraction/00001.tiff"
     return Case("α-glycine, 3D ED", name, 0.00516, 200e3, (234.9, 233.2), 1.4, pattern, parts)
@@ -148,17 +151,79 @@ def draw(cases: list[Case], folder: Path, output: Path) -> None:
 
     figure, axes = plt.subplots(2, len(cases), figsize=(3.2 * len(cases), 6.8))
     for column, case in zip(axes.T, cases, strict=True):
-        real = np.asarray(open_file(folder / case.file).data[:], dtype=np.float64)
-        real = real.reshape(real.shape[-2:])
+        real = _real(case, folder)
         made = simulated(case, (real.shape[0], real.shape[1]))
         for axis, image, word in zip(column, (real, made), ("measured", "simulated"), strict=True):
-            top = np.quantile(image, 0.998)
-            axis.imshow(np.clip(image / top, 0, 1) ** 0.4, cmap="gray")
-            axis.set_title(f"{case.title}, {word}", fontsize=9)
-            axis.set_axis_off()
+            _show(axis, image, f"{case.title}, {word}")
     figure.tight_layout()
     figure.savefig(output, dpi=150)
     plt.close(figure)
+
+
+def profile(image: NDArray[np.floating], case: Case) -> tuple[NDArray[np.float64], ...]:
+    """Radius in 1/Å and mean share of all counts in a pixel, over the half above the beam.
+
+    The half below is where the shadow of a beam stop lies.
+    """
+    rows, columns = np.indices(image.shape)
+    above = rows <= case.centre[0]
+    radius = np.hypot(rows - case.centre[0], columns - case.centre[1])[above]
+    ring = np.rint(radius).astype(int)
+    count = np.bincount(ring)
+    mean = np.bincount(ring, image[above]) / np.maximum(count, 1) / image.sum()
+    seen = np.flatnonzero(count[: int(min(case.centre))])
+    return seen * case.pixel_size, mean[seen]
+
+
+def statistics(image: NDArray[np.floating], case: Case) -> str:
+    """Share of the counts within 12 px of the beam, and of the pixels that hold none."""
+    rows, columns = np.indices(image.shape)
+    radius = np.hypot(rows - case.centre[0], columns - case.centre[1])
+    inner = image[radius < 12].sum() / image.sum()
+    return f"{inner:.0%} within 12 px, {(image <= 0).mean():.0%} empty"
+
+
+def draw_profiles(cases: list[Case], folder: Path, output: Path) -> None:
+    """One column a case: the simulated image, and the profiles of both."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        2, len(cases), figsize=(3.4 * len(cases), 5.8), height_ratios=(3, 2), layout="constrained"
+    )
+    for (above, below), case in zip(axes.T, cases, strict=True):
+        real = _real(case, folder)
+        made = simulated(case, (real.shape[0], real.shape[1]))
+        _show(above, made, f"{case.title}, simulated")
+        length = 0.5 / case.pixel_size
+        bottom, left = 0.93 * real.shape[0], 0.06 * real.shape[1]
+        above.plot([left, left + length], [bottom, bottom], color="white", linewidth=3)
+        above.text(left, bottom - 0.03 * real.shape[0], "0.5 Å$^{-1}$", color="white", fontsize=8)
+        for image, word, colour in ((real, "measured", "#555555"), (made, "simulated", "#c1272d")):
+            radius, share = profile(image, case)
+            label = f"{word}: {statistics(image, case)}"
+            below.semilogy(radius, np.maximum(share, 1e-12), color=colour, lw=1.2, label=label)
+        below.set_ylim(share[share > 0].min() / 5, share.max() * 40)
+        below.set_xlabel("|q| / Å$^{-1}$", fontsize=8)
+        below.tick_params(labelsize=7)
+        below.legend(fontsize=6.5, frameon=False, loc="upper right")
+    axes[1, 0].set_ylabel("share of all counts in a pixel", fontsize=8)
+    figure.savefig(output, dpi=110)
+    plt.close(figure)
+
+
+def _real(case: Case, folder: Path) -> NDArray[np.float64]:
+    real = np.asarray(open_file(folder / case.file).data[:], dtype=np.float64)
+    return real.reshape(real.shape[-2:])
+
+
+def _show(axis: Any, image: NDArray[np.floating], title: str) -> None:
+    top = np.quantile(image, 0.998)
+    axis.imshow(np.clip(image / top, 0, 1) ** 0.4, cmap="gray")
+    axis.set_title(title, fontsize=9)
+    axis.set_axis_off()
 
 
 def _common(name: str) -> Crystal:
@@ -197,8 +262,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of experimental data")
     parser.add_argument("output", type=Path, help="figure to write: .png, .pdf, .svg")
+    parser.add_argument("--profiles", action="store_true", help="no real image, its profile")
     given = parser.parse_args()
-    draw([gold(), molybdite(), glycine(given.folder)], given.folder, given.output)
+    figure = draw_profiles if given.profiles else draw
+    figure([gold(), molybdite(), glycine(given.folder)], given.folder, given.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Speed of the simulators beside abTEM and diffsims, in the same run on one core.
+"""Speed of the simulators beside abTEM, diffsims and pymatgen, in the same run on one core.
 
-DISKERN_ABTEM_PYTHON=… DISKERN_DIFFSIMS_PYTHON=… python benchmarks/simulate_speed.py
+DISKERN_ABTEM_PYTHON=… DISKERN_DIFFSIMS_PYTHON=… DISKERN_PYMATGEN_PYTHON=… \
+    python benchmarks/simulate_speed.py
 
 Each program runs in its own environment; a program whose python is not named is left out.
 Times are processor seconds of one thread, the least of seven repeats after a warm-up; each
@@ -82,6 +83,15 @@ print("spots", least(spots) / 20)
 """
 
 
+PYMATGEN = """
+from pymatgen.analysis.diffraction.tem import TEMCalculator
+from pymatgen.core import Lattice, Structure
+fcc = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+si = Structure(Lattice.cubic(5.431), ["Si"] * 8, np.concatenate([fcc, fcc + 0.25]))
+print("spots", least(lambda: TEMCalculator(voltage=200, beam_direction=(0, 1, 1)).get_pattern(si)))
+"""
+
+
 def least(work: Callable[[], object], repeats: int = 7) -> float:
     """Least processor time in s of several runs after a warm-up."""
     work()
@@ -144,13 +154,15 @@ def ours() -> dict[str, float]:
 
 def main() -> None:
     """Run everything and print a table."""
-    rounds = [(ours(), other("abtem", ABTEM), other("diffsims", DIFFSIMS)) for _ in range(2)]
-    mine, abtem, diffsims = (
+    others = (("abtem", ABTEM), ("diffsims", DIFFSIMS), ("pymatgen", PYMATGEN))
+    rounds = [(ours(), *(other(name, code) for name, code in others)) for _ in range(2)]
+    mine, abtem, diffsims, pymatgen = (
         {name: min(a[name], b[name]) for name in a} for a, b in zip(*rounds, strict=True)
     )
     rivals = {
         "abTEM bare spot list": abtem.get("spots"),
         "diffsims bare spot list": diffsims.get("spots"),
+        "pymatgen bare spot list": pymatgen.get("spots"),
         "abTEM multislice CBED": abtem.get("cbed"),
     }
     for name, seconds in {**mine, **rivals}.items():
@@ -160,6 +172,7 @@ def main() -> None:
     pairs = (
         ("our rendered image : abTEM's spot list", rivals["abTEM bare spot list"], image),
         ("our rendered image : diffsims' spot list", rivals["diffsims bare spot list"], image),
+        ("our rendered image : pymatgen's spot list", rivals["pymatgen bare spot list"], image),
         (
             "our Bloch CBED : abTEM's multislice",
             rivals["abTEM multislice CBED"],

@@ -173,8 +173,9 @@ def _series(thicknesses: torch.Tensor, radius: float, tolerance: float) -> torch
     wave = np.exp(1j * np.outer(x, np.cos(math.pi * (np.arange(count) + 0.5) / count)))
     series = dct(wave, type=2, axis=1).T / count
     series[0] /= 2
-    kept = np.flatnonzero(np.abs(series).max(1) > tolerance / 5)
-    return torch.as_tensor(series[: int(kept[-1]) + 1].copy(), device=thicknesses.device)
+    series[np.abs(series) <= tolerance / 5] = 0
+    count = int(np.flatnonzero(series.any(axis=1))[-1]) + 1
+    return torch.as_tensor(series[:count].copy(), device=thicknesses.device)
 
 
 class _Sums:
@@ -221,5 +222,10 @@ class _Sums:
 
     def _flush(self, part: int) -> None:
         weights = torch.stack(self.weights[part], 1)
-        self.totals[part].addmm_(weights, self.vectors[part][: weights.shape[1]].flatten(1))
         self.weights[part] = []
+        # Thin foils need no high orders; in an ascending series these are the first rows.
+        needed = weights.any(dim=1).nonzero()
+        if len(needed):
+            some = slice(int(needed[0]), int(needed[-1]) + 1)
+            vectors = self.vectors[part][: weights.shape[1]].flatten(1)
+            self.totals[part][some].addmm_(weights[some], vectors)
