@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from simulate_crystals import TRICLINIC
 
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import reciprocal_vectors, zone_axis_orientation
@@ -129,6 +130,23 @@ def test_box_and_periodic_cell_agree_along_111():
     rows, cols = np.indices((96, 96)) - 48
     direct = [float(i[np.hypot(rows, cols) * 0.02 < 0.12].sum()) for i in images]
     assert direct[0] == pytest.approx(direct[1], abs=0.01)
+
+
+def test_box_of_a_triclinic_crystal_anyhow_oriented():
+    """No axis, no period: disks within 0.5 % of the beam of Bloch waves."""
+    crystal, turn = TRICLINIC.with_u_iso(0.08**2), Rotation.random(random_state=2)
+    px, semiangle = 0.025, 1.2
+    kept = BlochOptions(g_max=2.0, s_max=0.1, dtype="float32")
+    waves = BlochWaves(crystal, turn, 200e3, kept, k_reach=0.06)
+    bloch = waves.cbed(semiangle, [60.0], (80, 80), px)[0].numpy()
+    options = MultisliceOptions(route="box", k_max=2.0, box=55.0)
+    found = cbed_multislice(crystal, turn, 200e3, semiangle, 60.0, (80, 80), px, options=options)[0]
+    rows, cols = np.indices((80, 80)) - 40
+    spots = np.unique(waves.beams.g[:, :2].round(5), axis=0)
+    masks = [np.hypot(cols * px - x, rows * px - y) < 0.08 for x, y in spots]
+    one, two = (np.array([i[m].sum() for m in masks]) for i in (bloch, found))
+    assert 0.5 < one.max() < 0.995
+    assert np.abs(one - two).max() < 0.005
 
 
 def test_series_grows_smoothly_between_atomic_planes():
