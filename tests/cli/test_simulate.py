@@ -77,6 +77,18 @@ def test_cbed_writes_a_thickness_series(tmp_path):
     assert not np.array_equal(series[0], series[1])
 
 
+def test_cbed_absorbs_by_bloch_waves():
+    known = ("cbed", "Si", "--thickness", "60", "--semiangle", "1.5", "--displacement", "0.08")
+    known += ("--size", "128", "--json", "-")
+    left = [
+        json.loads(run(*known, *extra))["in_frame"][0]
+        for extra in ((), ("--absorption", "thermal"))
+    ]
+    assert left[1] < left[0] - 0.02
+    with pytest.raises(DiskernError, match="Bloch"):
+        run(*known, "--absorption", "0.1", "--method", "multislice")
+
+
 def test_thick_kinematic_patterns_are_questioned():
     assert "--method bloch" in run("saed", "Si", "--zone", "0,1,1", "--thickness", "30")
 

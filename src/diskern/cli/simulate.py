@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scipy.spatial.transform import Rotation
 
     from diskern.crystal.crystal import Crystal
+    from diskern.simulate.bloch import BlochOptions
     from diskern.simulate.spot_pattern import SpotPattern
 
 app = typer.Typer(
@@ -142,6 +143,7 @@ def cbed(
     semiangle: Annotated[float, _option(_MODEL, "MRAD", "Convergence half-angle.")] = 2.0,
     thickness: Annotated[str, _option(_MODEL, "nm,…", "One or more foil thicknesses.")] = "20",
     method: Annotated[str, _option(_MODEL, "NAME", "auto, bloch or multislice.")] = "auto",
+    absorption: Absorption = None,
     g_max: GMax = 2.0,
     size: Size = 256,
     pixel_size: PixelSize = None,
@@ -169,6 +171,7 @@ def cbed(
             shape=(size, size),
             pixel_size=pixel,
             method=method,  # type: ignore[arg-type]  # checked there
+            options=_absorbing(_absorption(absorption), method),
         )
         facts = _facts(phase, zone, tilt, voltage) | {
             "semiangle_mrad": semiangle,
@@ -252,6 +255,17 @@ def _absorption(words: str | None) -> float | Literal["thermal"] | None:
     if words == "thermal":
         return "thermal"
     return _numbers(words, "--absorption", "0.05 or thermal")[0]
+
+
+def _absorbing(absorption: float | Literal["thermal"] | None, method: str) -> BlochOptions | None:
+    """The options that absorb, which only Bloch waves have, or None for the defaults."""
+    if absorption is None:
+        return None
+    if method == "multislice":
+        raise DiskernError("--absorption is for Bloch waves; leave out --method multislice")
+    from diskern.simulate.bloch import BlochOptions
+
+    return BlochOptions(absorption=absorption, dtype="float32")
 
 
 def _pixel(pixel_size: float | None, g_max: float, size: int) -> float:

@@ -190,7 +190,7 @@ class _BornSeries:
         tails = 4 if options.shape_factor == "gaussian" else 12
         self.limit = options.max_excitation_error or tails * self.width
         # Second-order scattering also reaches extinct reflections.
-        rows = table if options.double_diffraction else table.select(table.allowed)
+        rows = table if options.double_diffraction else table.scattering
         self.table = rows
         self.hkl = index_like(rows.hkl, reference)
         self.g = like(rows.g, reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,11 @@ class Reflections:
         """(P,) False where the structure factor vanishes."""
         size = np.abs(self.F)
         return np.asarray(size > 1e-6 * size.max())
+
+    @cached_property
+    def scattering(self) -> Reflections:
+        """The reflections whose structure factor does not vanish."""
+        return self.select(self.allowed)
 
     def select(self, keep: NDArray[np.bool_]) -> Reflections:
         """The reflections of a mask."""
