@@ -7,12 +7,18 @@ import pytest
 from scipy.spatial.transform import Rotation
 from simulate_crystals import TRICLINIC
 
+from diskern.crystal.common import common_phases
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import reciprocal_vectors, zone_axis_orientation
 from diskern.crystal.supercell import oriented_box, periodic_zone_cell
 from diskern.simulate.bloch import BlochOptions, BlochWaves
 from diskern.simulate.multislice_cbed import MultisliceOptions, cbed_multislice
-from diskern.simulate.multislice_foil import Surfaces, entered_through_gap, matter_density
+from diskern.simulate.multislice_foil import (
+    Surfaces,
+    entered_through_gap,
+    matter_density,
+    sliced,
+)
 from diskern.simulate.potential import Slicing
 
 A = 5.431
@@ -25,7 +31,7 @@ BILAYER = A / 3**0.5
 
 def bilayers():
     cell = entered_through_gap(periodic_zone_cell(SILICON, (1, 1, 1)))
-    return cell, Slicing.of_planes(cell.atoms.positions[:, 2], float(cell.size[2]), 1.6)
+    return cell, sliced(cell, 1.6)
 
 
 def symmetric_beams(crystal, orientation, g_max):
@@ -48,6 +54,34 @@ def test_silicon_111_begins_and_ends_between_its_bilayers():
     np.testing.assert_allclose(np.diff(planes)[:2], [BILAYER / 4, 3 * BILAYER / 4], atol=1e-3)
     surfaces = Surfaces.of_cell(cell, slicing)
     np.testing.assert_allclose(surfaces.thickness, BILAYER * np.arange(4), atol=1e-9)
+
+
+def corundum():
+    # α-Al2O3, hexagonal axes: 18 planes of atoms in one period, three lattice planes.
+    return next(c for c in common_phases() if c.name == "Al2O3 (corundum)").with_u_iso(0.08**2)
+
+
+def test_foils_of_corundum_are_whole_lattice_planes():
+    cell = entered_through_gap(periodic_zone_cell(corundum(), (0, 0, 1)))
+    assert cell.layers == 3
+    slicing = sliced(cell, 1.6)
+    assert slicing.count % 3 == 0
+    surfaces = Surfaces.of_cell(cell, slicing)
+    np.testing.assert_allclose(surfaces.thickness, cell.size[2] * np.arange(4) / 3)
+    held = slicing.index(cell.atoms.positions[:, 2])[:, None] < surfaces.slices
+    electrons = (cell.atoms.numbers[:, None] * held).sum(0)
+    np.testing.assert_allclose(electrons, electrons[-1] * np.arange(4) / 3)
+
+
+def test_long_periods_end_in_wide_gaps():
+    """One heavy pair of planes in 20 Å: a foil may end between the pairs, and not within one."""
+    pair = Crystal.from_arrays(
+        (4, 4, 20, 90, 90, 90), [[0, 0, 0.1], [0.5, 0.5, 0.15], [0, 0, 0.6], [0.5, 0.5, 0.65]],
+        [79, 79, 14, 14],
+    )  # fmt: skip
+    cell = entered_through_gap(periodic_zone_cell(pair, (0, 0, 1)))
+    surfaces = Surfaces.of_cell(cell, sliced(cell, 1.6))
+    np.testing.assert_allclose(surfaces.thickness, [0, 20 * 79 / (79 + 14), 20], atol=1e-9)
 
 
 def test_thickness_between_surfaces_is_shared():

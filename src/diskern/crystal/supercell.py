@@ -49,12 +49,15 @@ class PeriodicCell:
     orientation : rotation crystal → lab with the zone axis along +z and the first edge along +x.
     misfit : largest deviation of the lattice's own angles from 90°, in radians; what was
         strained away.
+    layers : lattice planes along z in one period; the crystal repeats after each of them, moved
+        sideways where there are several.
     """
 
     size: Floats
     atoms: Atoms
     orientation: Rotation
     misfit: float
+    layers: int = 1
 
 
 def oriented_box(
@@ -219,7 +222,8 @@ def _fill(primitive: Crystal, edges: Ints) -> PeriodicCell:
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     inverse = np.linalg.inv(edges)
     corners = cells @ inverse
-    cells = cells[((corners > -1e-9) & (corners < 1 - 1e-9)).all(axis=1)]
+    inside = ((corners > -1e-9) & (corners < 1 - 1e-9)).all(axis=1)
+    cells, corners = cells[inside], corners[inside]
     fractional = (primitive.fractional[None] + cells[:, None]).reshape(-1, 3) @ inverse
     fractional -= np.floor(fractional + 1e-9)
     count = len(cells)
@@ -239,4 +243,5 @@ def _fill(primitive: Crystal, edges: Ints) -> PeriodicCell:
         ),
         rotation,
         float(np.arcsin(np.clip(cosines.max(), 0, 1))),
+        len(np.unique(np.round(corners[:, 2], 6))),
     )

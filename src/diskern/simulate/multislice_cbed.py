@@ -18,7 +18,12 @@ from diskern.crystal.supercell import Atoms, PeriodicCell, oriented_box, periodi
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
 from diskern.simulate.multislice import multislice, propagator, transmission
-from diskern.simulate.multislice_foil import Surfaces, entered_through_gap, matter_density
+from diskern.simulate.multislice_foil import (
+    Surfaces,
+    entered_through_gap,
+    matter_density,
+    sliced,
+)
 from diskern.simulate.multislice_grid import Grid
 from diskern.simulate.potential import Slicing, slice_potentials, thermal_displacements
 from diskern.simulate.probe import Probe, aperture_coverage, probe_wave
@@ -194,9 +199,7 @@ def _periodic(
     device = torch.device(options.device or "cpu")
     cell = entered_through_gap(cell)
     grid = Grid.covering((float(cell.size[1]), float(cell.size[0])), options.k_max)
-    slicing = Slicing.of_planes(
-        cell.atoms.positions[:, 2], float(cell.size[2]), options.slice_thickness
-    )
+    slicing = sliced(cell, options.slice_thickness)
     potentials = slice_potentials(
         cell.atoms, grid, slicing, parametrization=options.parametrization, device=device
     )

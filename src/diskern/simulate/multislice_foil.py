@@ -23,6 +23,8 @@ Ints = NDArray[np.int64]
 
 _SAME = 1e-3
 """Å by which one gap must exceed another to be the wider, and two surfaces differ."""
+_CLOSE, _FAR = 1.0, 6.0
+"""Å between lattice planes within which foils are made of whole ones."""
 _WIDE = 0.5
 """Share of the widest gap that makes another a place for a surface too."""
 
@@ -51,7 +53,18 @@ class Surfaces:
 
     @classmethod
     def of_cell(cls, cell: PeriodicCell, slicing: Slicing) -> Surfaces:
-        """Surfaces of a periodic cell: between slices, in gaps at least half the widest."""
+        """Surfaces of a periodic cell: after whole lattice planes, or in wide gaps.
+
+        Foils of whole lattice planes all end alike.  Where the slices do not part the planes
+        (see `sliced`) they end between slices in gaps at least half as wide as the widest.
+        """
+        if slicing.count % cell.layers == 0 and _parted(cell):
+            planes = np.arange(cell.layers + 1)
+            return cls(
+                planes * (slicing.count // cell.layers),
+                np.asarray(planes * (slicing.depth / cell.layers), dtype=np.float64),
+                (slicing.count, slicing.depth),
+            )
         z = cell.atoms.positions[:, 2]
         which = slicing.index(z)
         ends = np.arange(1, slicing.count + 1)
@@ -113,6 +126,20 @@ class Surfaces:
         slices = (self.slices[1:] + count * turns).ravel()
         thickness = (self.thickness[1:] + height * turns).ravel()
         return np.append(0, slices), np.append(0.0, thickness)
+
+
+def sliced(cell: PeriodicCell, at_most: float) -> Slicing:
+    """Slices of a periodic cell, none thicker than ``at_most`` Å, that part its lattice planes.
+
+    Planes closer than 1 Å or further apart than 6 Å are not parted: there a foil may end
+    anywhere, since little lies between two of the former and too much between the latter.
+    """
+    multiple = cell.layers if _parted(cell) else 1
+    return Slicing.of_planes(cell.atoms.positions[:, 2], float(cell.size[2]), at_most, multiple)
+
+
+def _parted(cell: PeriodicCell) -> bool:
+    return bool(_CLOSE <= cell.size[2] / cell.layers <= _FAR)
 
 
 def entered_through_gap(cell: PeriodicCell) -> PeriodicCell:

@@ -54,7 +54,9 @@ class Slicing:
         return cls(depth / count, count)
 
     @classmethod
-    def of_planes(cls, heights: ArrayLike, period: float, at_most: float) -> Slicing:
+    def of_planes(
+        cls, heights: ArrayLike, period: float, at_most: float, multiple: int = 1
+    ) -> Slicing:
         """Slices of a periodic cell that fall on its atomic planes where few enough do.
 
         Parameters
@@ -62,19 +64,20 @@ class Slicing:
         heights : (N,) z of the atoms in Å.
         period : of the cell along the beam in Å.
         at_most : thickest slice in Å.
+        multiple : the count is a multiple of it.
 
         Notes
         -----
         Slices that part a plane unevenly put false periods into the crystal; the count (up to
         four times the fewest) that puts every atom within 0.02 Å of a slice face is taken.
         """
-        fewest = cls.of_depth(period, at_most)
+        fewest = multiple * cls.of_depth(period / multiple, at_most).count
         z = np.asarray(heights, dtype=np.float64)
-        for count in range(fewest.count, 4 * fewest.count + 1):
+        for count in range(fewest, 4 * fewest + 1, multiple):
             thickness = period / count
             if np.abs(z - np.round(z / thickness) * thickness).max() < 0.02:
                 return cls(thickness, count)
-        return fewest
+        return cls(period / fewest, fewest)
 
     def index(self, z: NDArray[np.float64]) -> NDArray[np.int64]:
         """(N,) the slice each height in Å falls in; heights repeat with the depth."""
