@@ -88,6 +88,24 @@ def test_spots_outside_leave_no_trace_and_edges_are_cut():
     assert render_spots(edge, (64, 64), 0.02, 3.0).sum() == pytest.approx(0.5 + 0.066, abs=0.02)
 
 
+@pytest.mark.parametrize("sigma", [0.4, 1.5, 4.0])
+def test_many_peaks_equal_a_few_at_a_time(sigma):
+    """Tabulated profiles, direct ones and the matrix product of tensors draw the same image."""
+    rng = np.random.default_rng(5)
+    shape, count = (160, 140), 3000
+    rows, cols = rng.uniform(-8, 168, (1, count)), rng.uniform(-8, 148, (1, count))
+    weights = rng.exponential(1, (1, count))
+    many = draw_gaussians(rows, cols, weights, shape, sigma)
+    parts = (slice(i, i + 50) for i in range(0, count, 50))
+    few = sum(draw_gaussians(rows[:, p], cols[:, p], weights[:, p], shape, sigma) for p in parts)
+    tensors = (torch.from_numpy(a) for a in (rows, cols, weights))
+    product = draw_gaussians(*tensors, shape, sigma).numpy()
+    peak = weights.max() * math.erf(0.5 / (math.sqrt(2) * sigma)) ** 2
+    assert np.abs(many - few).max() < 2e-5 * peak
+    # The tensors' positions are rounded to float32 of a pixel.
+    assert np.abs(many - product).max() < 1e-4 * peak
+
+
 def test_empty_pattern_is_a_black_image():
     none = SpotPattern(np.zeros((0, 3), int), np.zeros((0, 2)), np.zeros(0), np.zeros(0), 200e3)
     assert not render_spots(none, (32, 32), 0.02).any()
