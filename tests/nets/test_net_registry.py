@@ -80,4 +80,4 @@ def test_shipped_weights_are_whole_and_small() -> None:
         assert model.card.licence == "CC-BY-4.0"
         assert model.card.metrics
         assert model.card.protocol
-        assert sum(p.numel() for p in model.net.parameters()) * 4 < 3e6
+        assert sum(p.numel() for p in model.net.parameters()) * 4 < 6e6

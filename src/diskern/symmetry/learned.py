@@ -263,12 +263,10 @@ class GivenPatterns:
 
     def ask(self, net: SymmetryNet) -> tuple[Floats, Floats]:
         """(1, 122) log-likelihoods and (P,) log-odds."""
-        return self.ask_copies(net, self.tokens)
+        return self.ask_sets(net, self.tokens, np.arange(len(self.tokens))[None])
 
-    def ask_copies(self, net: SymmetryNet, tokens: SpotTokens) -> tuple[Floats, Floats]:
-        """The set of all patterns; ``tokens`` may hold several copies of the set."""
-        count = len(self.tokens)
-        member = np.arange(len(tokens)).reshape(-1, count)
+    def ask_sets(self, net: SymmetryNet, tokens: SpotTokens, member: Ints) -> tuple[Floats, Floats]:
+        """(S, 122) log-likelihoods of sets of other patterns, (S, K) rows of ``tokens``."""
         whole = np.ones(member.shape, dtype=bool)
         flags = [np.full(len(member), flag) for flag in (self.told, self.shared)]
         return net.ask(tokens, member, whole, *flags)

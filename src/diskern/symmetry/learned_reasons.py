@@ -78,8 +78,11 @@ def spots_that_spoke(
         tokens = changed.tokens
         if given.told:
             tokens = in_unit(tokens, np.full(len(tokens), analysis.pattern.pixel_size or 1.0))
-        copies = _in_place_of(given.tokens, row, tokens)
-        lost = base - _log_share(given.ask_copies(net, copies)[0], symbol)
+        # Sets of all patterns as they are but for this one.
+        member = np.tile(np.arange(len(given.tokens)), (len(tokens), 1))
+        member[:, row] = len(given.tokens) + np.arange(len(tokens))
+        said = given.ask_sets(net, joined([given.tokens, tokens]), member)[0]
+        lost = base - _log_share(said, symbol)
         out.append(changed.voices(lost, len(analysis.spots)))
     return tuple(out)
 
@@ -142,16 +145,6 @@ def _from_frame(inside: NDArray[np.float32], place: Floats, tokens: SpotTokens, 
     frame = tokens.place[row, known].astype(np.float64)
     turn = np.linalg.lstsq(frame, place[source[known]], rcond=None)[0]
     return np.asarray(inside.astype(np.float64) @ turn)
-
-
-def _in_place_of(tokens: SpotTokens, row: int, told: SpotTokens) -> SpotTokens:
-    """As many copies of a set of patterns as there are other versions of one of them."""
-    count = len(tokens)
-    sheets = joined([tokens] * len(told))
-    places = np.arange(len(told)) * count + row
-    for name in ("token", "place", "there", "pattern", "source"):
-        getattr(sheets, name)[places] = getattr(told, name)
-    return sheets
 
 
 def _log_share(log_likelihood: Floats, symbol: int) -> Floats:
