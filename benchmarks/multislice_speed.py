@@ -75,7 +75,8 @@ def time_diskern(runs: int) -> dict[str, float]:
     series = [4 * n for n in range(1, CELLS + 1)]
 
     def patterns(exits: list[int]) -> torch.Tensor:
-        return multislice(probe, waves, step, exits).abs() ** 2
+        out = multislice(probe, waves, step, exits)
+        return out.real**2 + out.imag**2
 
     def periodic(count: int) -> Any:
         depths = [A * n for n in range(1, CELLS + 1)][-count:]
