@@ -26,12 +26,16 @@ from diskern.symmetry.identification import Identification, PhaseMatch, ZoneAxis
 from diskern.symmetry.phases import search_phases
 from diskern.symmetry.posterior import Posterior, Prior
 from diskern.symmetry.reasoner import reason
+from diskern.symmetry.retrieval import shortlist
 from diskern.symmetry.ring_phases import search_ring_phases
 from diskern.symmetry.second_opinion import second_opinion
 
 PatternLike: TypeAlias = "Pattern | Scan | str | os.PathLike[str] | Any"
 Candidates: TypeAlias = "Sequence[Crystal] | Sequence[str | Path] | str | Path"
 
+MOST_INDEXED = 400
+"""Candidates up to which each is indexed; of more, those whose nets fit best."""
+SHORTLIST = 150
 SCALE_BAR_ERROR = 0.04
 """Relative uncertainty of a printed scale bar; 3 to 5 % off is common on real images."""
 
@@ -246,6 +250,8 @@ def _phases(
     """Matching phases; spots and rings of one specimen are multiplied into one opinion."""
     if not crystals:
         return ()
+    if len(crystals) > MOST_INDEXED:
+        crystals = shortlist(analyses, crystals, SHORTLIST)
     spots = any(a.kind == "spots" for a in analyses)
     rings = any(a.kind == "rings" for a in analyses)
     # Both opinions are multiplied name by name, so neither may leave a name out.

@@ -20,6 +20,7 @@ from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.labels import Level, cubic_table, label_tree
 from diskern.symmetry.learned import SET_LEVELS, SymmetryNet, groups_from
+from diskern.symmetry.posterior import Prior
 from diskern.symmetry.reasoner import reason
 from diskern.train.materials import Material
 from diskern.train.samples import Block
@@ -187,6 +188,19 @@ def evidence_of_spots(block: Block, row: int, error: float = 0.03) -> PatternEvi
     )
 
 
+def as_they_occur(answers: Answers, prior: Floats, seed: int = 0) -> Answers:
+    """Crystals drawn again, each as often as the prior says and not every symbol equally often.
+
+    Parameters
+    ----------
+    prior : (230,) of the space groups.
+    """
+    weight = (prior / even_prior())[answers.truth - 1]
+    rng = np.random.default_rng(seed)
+    pick = rng.choice(len(weight), 4 * len(weight), p=weight / weight.sum())
+    return Answers(answers.truth[pick], {k: v[pick] for k, v in answers.log_likelihood.items()})
+
+
 # --- rows -----------------------------------------------------------------------------------
 def rows_of(
     answers: Answers,
@@ -317,6 +331,10 @@ def evaluate_symmetry(
         answers = network_answers(net, made, counts)
         out += rows_of(answers, net=net, facts=facts)
         out += cubic_rows(answers, facts)
+        if keep is is_real:
+            natural = Prior.natural().of_groups()
+            common = {**facts, "crystals_are": f"{name}, as often as they occur"}
+            out += rows_of(as_they_occur(answers, natural), prior=natural, facts=common)
         unknown = network_answers(net, made, counts, told=False)
         out += rows_of(unknown, net=net, facts={**facts, "scale": "unknown"})
         if reasoner:
