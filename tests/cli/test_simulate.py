@@ -56,6 +56,23 @@ def test_absorption_is_a_fraction_or_thermal():
         run(*known, "--absorption", "some")
 
 
+def test_a_camera_length_stands_for_the_pixel_size(tmp_path):
+    image = tmp_path / "al.tif"
+    known = ("saed", "Al", "--size", "256", "-o", str(image), "--json", "-")
+    answer = json.loads(run(*known, "--camera-length", "0.5", "--detector-pixel", "56"))
+    # 200 kV: lambda is 0.02508 Å.
+    assert answer["pixel_size"] == pytest.approx(56e-6 / (0.5 * 0.025079), rel=1e-4)
+    seen = tifffile.imread(image).astype(float)
+    spot = 2 / 4.05 / answer["pixel_size"]  # 200
+    row = seen[128 - 3 : 128 + 4, 128 + round(spot) - 3 : 128 + round(spot) + 4]
+    assert row.sum() > 0.05 * seen.max()
+    assert row.argmax() // 7 == 3
+    with pytest.raises(DiskernError, match="--detector-pixel"):
+        run(*known, "--camera-length", "0.5")
+    with pytest.raises(DiskernError, match="--pixel-size alone"):
+        run(*known, "--camera-length", "1", "--detector-pixel", "9", "--pixel-size", "0.01")
+
+
 def test_tilt_moves_the_pattern_off_the_zone_axis():
     plain, turned = (
         json.loads(run("saed", "Si", "--json", "-", *extra))["reflections"]

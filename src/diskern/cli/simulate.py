@@ -51,6 +51,11 @@ Size = Annotated[int, _option(_DETECTOR, "PX", "Edge of the square image.")]
 PixelSize = Annotated[
     float | None, _option(_DETECTOR, "1/Å", "Per pixel; by default what shows all of g-max.")
 ]
+CameraLength = Annotated[
+    float | None,
+    _option(_DETECTOR, "m", "In place of --pixel-size, together with --detector-pixel."),
+]
+DetectorPixel = Annotated[float | None, _option(_DETECTOR, "µm", "Edge of a pixel.")]
 GMax = Annotated[float, _option(_MODEL, "1/Å", "Largest |g| of the reflections.")]
 Absorption = Annotated[
     str | None,
@@ -93,6 +98,8 @@ def saed(
     absorption: Absorption = None,
     size: Size = 512,
     pixel_size: PixelSize = None,
+    camera_length: CameraLength = None,
+    detector_pixel: DetectorPixel = None,
     sigma: Annotated[float, _option(_DETECTOR, "PX", "rms radius of a spot.")] = 2.0,
     output: Output = None,
     figure: Figure = None,
@@ -107,7 +114,8 @@ def saed(
         from diskern.simulate.render import render_spots
 
         phase, rotation = _specimen(crystal, zone, tilt, displacement)
-        pixel = _pixel(pixel_size, g_max, size)
+        camera = _camera(camera_length, detector_pixel, pixel_size, voltage)
+        pixel = _pixel(camera.pop("pixel_size", pixel_size), g_max, size)
         pattern = simulate_saed(
             phase,
             orientation=rotation,
@@ -126,7 +134,14 @@ def saed(
             "method": method,
             "pixel_size": pixel,
         }
-        image = render_spots(pattern, (size, size), pixel, sigma, direct_beam=pattern.direct)
+        image = render_spots(
+            pattern,
+            (size, size),
+            None if camera else pixel,
+            sigma,
+            direct_beam=pattern.direct,
+            **camera,
+        )
         _write(image, pixel, voltage, facts, output)
         if figure is not None:
             _draw(figure, image, pixel, pattern, [_title(phase, zone)], 4 * sigma + 4)
@@ -276,6 +291,26 @@ def _pixel(pixel_size: float | None, g_max: float, size: int) -> float:
     if not (math.isfinite(g_max) and g_max > 0):
         raise DiskernError(f"--g-max {g_max:g} must be a positive number in 1/Å")
     return 2.08 * g_max / size
+
+
+def _camera(
+    length: float | None, detector_pixel: float | None, pixel_size: float | None, voltage: float
+) -> dict[str, Any]:
+    """A flat camera and 1/Å per px at its direct beam; empty where no length is given."""
+    if length is None and detector_pixel is None:
+        return {}
+    if length is None or detector_pixel is None or pixel_size is not None:
+        raise DiskernError(
+            "give --camera-length in m with --detector-pixel in µm, or --pixel-size alone"
+        )
+    from diskern.simulate.render import Detector
+
+    detector = Detector((1, 1), None, length, detector_pixel, voltage * 1e3)
+    return {
+        "camera_length": length,
+        "detector_pixel": detector_pixel,
+        "pixel_size": detector.scale,
+    }
 
 
 def _wavelength(voltage: float) -> float:
