@@ -101,11 +101,9 @@ class PlainSpotSet:
         for above in self._tree:
             part = scores[:, start : start + len(above)].astype(np.float64)
             start += len(above)
-            groups = np.zeros((total.shape[1], len(above)), dtype=bool)
-            groups[above, np.arange(len(above))] = True
-            among = np.where(groups, part[:, None], -np.inf)
-            top = among.max(2)
-            norm = top + np.log(np.exp(among - top[..., None]).sum(2))
+            groups = np.eye(total.shape[1])[above]
+            top = part.max(1, keepdims=True)
+            norm = top + np.log(np.maximum(np.exp(part - top) @ groups, 1e-300))
             total = total[:, above] + part - norm[:, above]
         return np.asarray(total, dtype=np.float32)
 

@@ -145,11 +145,18 @@ class SymmetryNet:
 
 def log_groups_of_symbols(log_groups: Floats) -> Floats:
     """(S, 122) log-probabilities of the diffraction symbols from (S, 230) of space groups."""
-    out = np.empty((len(log_groups), len(diffraction_symbols())))
+    top = log_groups.max(1, keepdims=True)
+    # A symbol that is all but impossible is no NaN.
+    share = np.maximum(np.exp(log_groups - top) @ _members(), 1e-300)
+    return np.asarray(top + np.log(share))
+
+
+@lru_cache(maxsize=1)
+def _members() -> Floats:
+    """(230, 122) 1 where a space group belongs to a symbol."""
+    out = np.zeros((230, len(diffraction_symbols())))
     for symbol in diffraction_symbols():
-        own = log_groups[:, np.array(symbol.space_groups) - 1]
-        top = own.max(1)
-        out[:, symbol.index] = top + np.log(np.exp(own - top[:, None]).sum(1))
+        out[np.array(symbol.space_groups) - 1, symbol.index] = 1
     return out
 
 
