@@ -71,6 +71,8 @@ def test_a_camera_length_stands_for_the_pixel_size(tmp_path):
         run(*known, "--camera-length", "0.5")
     with pytest.raises(DiskernError, match="--pixel-size alone"):
         run(*known, "--camera-length", "1", "--detector-pixel", "9", "--pixel-size", "0.01")
+    with pytest.raises(DiskernError, match="no reflection falls on the image"):
+        run(*known, "--camera-length", "2", "--detector-pixel", "9")
 
 
 def test_tilt_moves_the_pattern_off_the_zone_axis():

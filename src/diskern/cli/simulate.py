@@ -134,6 +134,7 @@ def saed(
             "method": method,
             "pixel_size": pixel,
         }
+        _in_view(pattern, pixel, size)
         image = render_spots(
             pattern,
             (size, size),
@@ -311,6 +312,16 @@ def _camera(
         "detector_pixel": detector_pixel,
         "pixel_size": detector.scale,
     }
+
+
+def _in_view(pattern: SpotPattern, pixel: float, size: int) -> None:
+    """Refuse to draw a black image of a crystal that does diffract."""
+    nearest = abs(pattern.q).max(-1).min(initial=math.inf)
+    if pixel * size / 2 < nearest < math.inf:
+        raise DiskernError(
+            f"no reflection falls on the image: its edge is at {pixel * size / 2:.3g} 1/Å, the "
+            f"nearest reflection at {nearest:.3g}; take more or larger pixels, or a shorter camera"
+        )
 
 
 def _wavelength(voltage: float) -> float:
