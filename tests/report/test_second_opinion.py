@@ -11,7 +11,13 @@ from rich.console import Console
 from diskern.report.html import render_report
 from diskern.report.second_opinion import second_opinion
 from diskern.report.terminal import show
-from diskern.symmetry.identification import Identification, Ranked, SecondOpinion, Voice
+from diskern.symmetry.identification import (
+    Identification,
+    Ranked,
+    SecondOpinion,
+    SymmetryLevels,
+    Voice,
+)
 
 FACE = (196, 202, 209, 216, 225)
 
@@ -25,6 +31,7 @@ def asked(identified: Identification) -> Identification:
         {"system": ("cubic", "tetragonal"), "extinction_group": ("F---", "I---", "Fd--")},
         "m-3m F---",
         ((Voice((156.0, 162.0), 0.42, True), Voice((96.0, 154.0), -0.07, False)), ()),
+        SymmetryLevels((Ranked("cubic", 0.915, FACE),), (), (Ranked("F---", 0.885, FACE),), ()),
     )  # fmt: skip
     return replace(identified, network=said)
 
@@ -36,6 +43,12 @@ def test_both_tables_stand_side_by_side(asked: Identification) -> None:
     section = second_opinion(asked)
     for words in ("83 %", "66 %", "one of: cubic, tetragonal", "spot_set 0123456789ab"):
         assert words in section
+
+
+def test_both_opinions_are_joined(asked: Identification) -> None:
+    section = second_opinion(asked)
+    assert section.index("Both together") < section.index("In nine of ten")
+    assert "88 %" in section or "89 %" in section
 
 
 def test_what_spoke_is_told_with_its_place_and_spacing(asked: Identification) -> None:
@@ -67,6 +80,7 @@ def test_the_terminal_tells_it_in_short(asked: Identification) -> None:
     assert "Second opinion: the network" in text
     assert "cubic 83 %" in text
     assert "1 doubted" in text
+    assert "with the rules" in text
 
 
 def test_json_holds_both(asked: Identification) -> None:
@@ -75,4 +89,5 @@ def test_json_holds_both(asked: Identification) -> None:
     assert said["space_group"][0]["number"] == 225
     assert said["patterns"][0]["voices"][0]["nats"] == 0.42
     assert said["patterns"][1] == {"crystal": 0.11, "voices": []}
+    assert said["together"]["extinction_symbol"][0]["probability"] == 0.885
     assert said["sets_90"]["system"] == ["cubic", "tetragonal"]

@@ -235,6 +235,13 @@ def test_the_second_opinion_tells_what_the_network_says(weights: Path) -> None:
     assert {type(name) for names in said.sets.values() for name in names} == {str}
     assert len(said.sets["system"]) == len(found.sets["system", 90])
     assert second_opinion([replace(analysis(), kind="none")], weights=weights) is None
+    assert said.together is None
+    # A second voice that knows nothing changes no order.
+    flat = learned.as_posterior(EVEN.of_groups(), np.zeros(len(diffraction_symbols())))
+    both = second_opinion(given, prior=EVEN, rules=flat, weights=weights)
+    assert both is not None
+    assert both.together is not None
+    assert both.together.space_group[0].name == said.space_group[0].name
 
 
 def test_the_network_needs_no_torch() -> None:

@@ -36,8 +36,27 @@ def second_opinion(identification: Identification) -> Html:
         "Second opinion: the network",
         element("p", words, class_="soft"),
         element("div", join(card for card in cards if card), class_="columns"),
+        _together(said),
         *(element("p", line) for line in (*_sets(said), *_refused(identification, said))),
         _voices(identification, said),
+    )
+
+
+def _together(said: SecondOpinion) -> Html:
+    """Rules and network as one."""
+    both = said.together
+    if both is None:
+        return Html("")
+    cards = [
+        ranked_card("Crystal system", both.system),
+        ranked_card("Extinction symbol", both.extinction_symbol),
+        ranked_card("Space group", both.space_group, groups=True),
+    ]
+    return join(
+        [
+            element("h3", "Both together"),
+            element("div", join(card for card in cards if card), class_="columns"),
+        ]
     )
 
 

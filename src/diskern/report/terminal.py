@@ -123,6 +123,10 @@ def _network(said: SecondOpinion) -> Table:
     ):
         shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in ranked[:4])
         table.add_row(Text(title, style="dim"), Text(shown))
+    if said.together is not None:
+        both = said.together.extinction_symbol[:4]
+        shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in both)
+        table.add_row(Text("with the rules", style="dim"), Text(shown))
     doubted = [p for p in said.crystal if p is not None and p < 0.5]
     if doubted:
         table.add_row(Text("no crystal", style="yellow"), Text(f"{len(doubted)} doubted"))

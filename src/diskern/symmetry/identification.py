@@ -78,6 +78,16 @@ class Voice:
 
 
 @dataclass(frozen=True, eq=False)
+class SymmetryLevels:
+    """The levels of the symmetry tree, each most probable first."""
+
+    system: tuple[Ranked, ...]
+    laue_class: tuple[Ranked, ...]
+    extinction_symbol: tuple[Ranked, ...]
+    space_group: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class SecondOpinion:
     """What a trained network says of the symmetry, beside the reasoner.
 
@@ -88,6 +98,8 @@ class SecondOpinion:
     sets : for each level the classes that hold the truth in 90 % of cases, most probable first.
     explained : the diffraction symbol that ``voices`` speak of.
     voices : of each pattern its spots and dark nodes that say most.
+    together : both opinions as one, each to the power that suits held-out crystals best; None
+        where there is no other.
     """
 
     weights: str
@@ -99,6 +111,7 @@ class SecondOpinion:
     sets: dict[str, tuple[str, ...]]
     explained: str
     voices: tuple[tuple[Voice, ...], ...]
+    together: SymmetryLevels | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON."""
@@ -106,6 +119,7 @@ class SecondOpinion:
             "weights": self.weights,
             **_levels(self),
             "sets_90": {level: list(names) for level, names in self.sets.items()},
+            "together": None if self.together is None else _levels(self.together),
             "explained": self.explained,
             "patterns": [
                 {
@@ -183,7 +197,7 @@ class Identification:
         return "\n".join(lines)
 
 
-def _levels(said: Identification | SecondOpinion) -> dict[str, Any]:
+def _levels(said: Identification | SecondOpinion | SymmetryLevels) -> dict[str, Any]:
     """The symmetry tree, level by level."""
     return {
         "system": [_branch("name", r) for r in said.system],

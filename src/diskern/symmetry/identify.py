@@ -119,7 +119,7 @@ def identify(
     tell("weighing symmetries")
     prior = options.prior or Prior.natural()
     posterior, spoke = _symmetry(analyses, prior)
-    network = second_opinion(analyses, prior=prior) if options.network else None
+    network = second_opinion(analyses, prior=prior, rules=posterior) if options.network else None
     tell(f"indexing against {len(crystals)} phases")
     phases = _phases(analyses, crystals, options)
     zones = _zones(len(analyses), posterior, spoke)

@@ -15,11 +15,17 @@ from diskern.crystal.spacegroups import (
     extinction_groups,
     space_group,
 )
-from diskern.symmetry.identification import SecondOpinion, Voice
+from diskern.symmetry.identification import SecondOpinion, SymmetryLevels, Voice
 from diskern.symmetry.labels import Level
-from diskern.symmetry.learned import WEIGHTS, learned_symmetry, symmetry_net
+from diskern.symmetry.learned import (
+    WEIGHTS,
+    SymmetryNet,
+    combined,
+    learned_symmetry,
+    symmetry_net,
+)
 from diskern.symmetry.learned_reasons import Voices, spots_that_spoke
-from diskern.symmetry.posterior import Prior
+from diskern.symmetry.posterior import Posterior, Prior
 
 MOST_VOICES = 6
 """Spots and dark nodes of a pattern that are told, those that say most first."""
@@ -33,9 +39,15 @@ def second_opinion(
     analyses: Sequence[Analysis],
     *,
     prior: Prior | None = None,
+    rules: Posterior | None = None,
     weights: str | Path = WEIGHTS,
 ) -> SecondOpinion | None:
-    """The network's answer; None without weights or spots. See `learned_symmetry`."""
+    """The network's answer; None without weights or spots. See `learned_symmetry`.
+
+    Parameters
+    ----------
+    rules : the reasoner's answer to the same patterns, with the same prior.
+    """
     found = learned_symmetry(analyses, prior=prior, weights=weights)
     net = symmetry_net(weights)
     if found is None or net is None:
@@ -62,6 +74,19 @@ def second_opinion(
         },
         explained=symbol.name,
         voices=tuple(told),
+        together=None if rules is None else _together(rules, posterior, prior, net),
+    )
+
+
+def _together(
+    rules: Posterior, learned: Posterior, prior: Prior | None, net: SymmetryNet
+) -> SymmetryLevels:
+    """The product of both, each to its calibrated power."""
+    own = net.card.calibration
+    powers = (own.get("hybrid_reasoner", 0.5), own.get("hybrid_net", 0.5))
+    both = combined(rules, learned, prior=prior, weights=powers)
+    return SymmetryLevels(
+        both.system(), both.laue_class(), both.extinction_symbol(), both.space_group()
     )
 
 
