@@ -1,11 +1,14 @@
 """`diskern train` and `diskern models` as a person runs them."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 
 from diskern.cli._app import run
+from diskern.nets.registry import load
 
 
 def test_train_stops_resumes_and_writes_weights(
@@ -23,6 +26,22 @@ def test_train_stops_resumes_and_writes_weights(
     shown = capsys.readouterr().out
     assert "SHA-256" in shown
     assert "recall" in shown
+
+
+def test_the_published_architecture_trains_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = files("diskern.train") / "recipes" / "nets" / "disks_smoke.toml"
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(shipped.read_text().replace("[net]", '[net]\narchitecture = "fourier"'))
+    folder = str(tmp_path / "run")
+    assert run(["train", str(recipe), "-o", folder, "--json", "-"]) == 0
+    written = json.loads(capsys.readouterr().out)["weights"]
+    model = load(written)
+    assert model.card.architecture == "fourier"
+    # Images of V_g and q_z of the pattern's size.
+    out = model.net(torch.rand(1, 64, 64), torch.rand(1, 64, 64))
+    assert all(image.shape[-2:] == (64, 64) for image in vars(out).values())
 
 
 def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:

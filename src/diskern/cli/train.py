@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from diskern.cli._output import console, progress, write_json
-from diskern.errors import DiskernError
 
 
 def train(
@@ -49,14 +48,10 @@ def train(
     with progress("reading the recipe") as tell:
         from diskern.train.loop import train as run
         from diskern.train.task import task_of
-        from diskern.train.train_recipe import TrainRecipe, load_train_recipe
+        from diskern.train.train_recipe import load_train_recipe
 
         made = load_train_recipe(recipe)
         folder = output or Path("runs") / made.name
-        if isinstance(made, TrainRecipe) and made.net.architecture != "proposer":
-            raise DiskernError(
-                f"{recipe}: diskern train makes proposers, no {made.net.architecture}"
-            )
         trained = run(made, folder, resume=resume, tell=tell, stop_after=steps)
         weights = None
         if trained.leads and trained.step == made.optimiser.steps:

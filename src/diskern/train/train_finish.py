@@ -58,6 +58,9 @@ def finish(
 ) -> Path:
     """Calibrate a proposer on the validation side, measure it on the test side, write it.
 
+    The published architecture is written as it is: it gives images, of which
+    `diskern.train.disks_fourier.image_peaks` makes disks where the two are compared.
+
     Parameters
     ----------
     blocks : of either side.
@@ -72,6 +75,9 @@ def finish(
         recipe=recipe.model_dump(mode="json"),
     )
     net = net.to("cpu").eval()
+    if recipe.net.architecture == "fourier":
+        words = "V_g and q_z images by the published architecture; for comparison only."
+        return save(net, replace(card, name="fourier", summary=words), folder)
     say("calibrating on the validation side")
     held = _blocks(recipe, "validation", blocks)
     seen = evaluate(finder_of(Model(card, net), LOWEST), held)
