@@ -30,8 +30,9 @@ from diskern.nets.registry import load
 from diskern.symmetry.learned import SymmetryNet
 from diskern.train.materials import materials_of
 from diskern.train.recipe import FolderSource
+from diskern.train.samples import sides_of
 from diskern.train.split import prototype_family
-from diskern.train.spot_sets import SpotSets, sides_of
+from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
 from diskern.train.symmetry_evaluate import (
     COUNTS,

@@ -5,11 +5,12 @@ import pytest
 from small_disks import data, disk_set
 
 from diskern.errors import DiskernError
-from diskern.train.disks import DiskSet, sides_of
+from diskern.train.disks import DiskSet
 from diskern.train.disks_recipe import DisksRecipe
 from diskern.train.disks_render import Aperture, draw_rocked, signal_to_noise
 from diskern.train.disks_rocking import RockedDisks
 from diskern.train.recipe import Range
+from diskern.train.samples import sides_of
 from diskern.train.split import prototype_family
 
 

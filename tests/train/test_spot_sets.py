@@ -16,10 +16,11 @@ from diskern.nets.registry import load
 from diskern.symmetry.hypotheses_zones import plane_basis
 from diskern.train.camera import SpotLists
 from diskern.train.loop import train
+from diskern.train.samples import sides_of
 from diskern.train.split import prototype_family
 from diskern.train.spot_negatives import KINDS, no_crystal
 from diskern.train.spot_nets import generated, seen_nets
-from diskern.train.spot_sets import RUN, SpotSets, sides_of
+from diskern.train.spot_sets import RUN, SpotSets
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.spot_sets_task import SpotSetTask, drawn_sets
 from diskern.train.spot_wilson import structure_factors, wilson_foils

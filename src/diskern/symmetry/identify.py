@@ -38,6 +38,10 @@ MOST_INDEXED = 400
 SHORTLIST = 150
 SCALE_BAR_ERROR = 0.04
 """Relative uncertainty of a printed scale bar; 3 to 5 % off is common on real images."""
+NO_NET = (
+    "No pattern shows a two-dimensional lattice about the direct beam, so the symmetry is not "
+    "judged; the phases stand alone."
+)
 
 
 @dataclass(frozen=True)
@@ -123,37 +127,26 @@ def identify(
     tell(f"indexing against {len(crystals)} phases")
     phases = _phases(analyses, crystals, options)
     zones = _zones(len(analyses), posterior, spoke)
-    reasons = (*_refusals(analyses), *(posterior.reasons if posterior else ()))
-    if posterior is None:
-        reasons += (
-            "No pattern shows a two-dimensional lattice about the direct beam, so the symmetry "
-            "is not judged; the phases stand alone.",
-        )
-        return Identification(
-            True,
-            None,
-            analyses,
-            zones,
-            phases=phases,
-            reasons=reasons,
-            provenance=provenance,
-            network=network,
-        )
-    return Identification(
+    answer = Identification(
         True,
         None,
         analyses,
         zones,
-        posterior.system(),
-        posterior.laue_class(),
-        posterior.extinction_symbol(),
-        posterior.space_group(),
-        posterior.ambiguity_set,
-        posterior.next_zone,
-        phases,
-        reasons,
-        provenance,
-        network,
+        phases=phases,
+        reasons=(*_refusals(analyses), *(posterior.reasons if posterior else (NO_NET,))),
+        provenance=provenance,
+        network=network,
+    )
+    if posterior is None:
+        return answer
+    return replace(
+        answer,
+        system=posterior.system(),
+        laue_class=posterior.laue_class(),
+        extinction_symbol=posterior.extinction_symbol(),
+        space_group=posterior.space_group(),
+        ambiguity_set=posterior.ambiguity_set,
+        next_zone=posterior.next_zone,
     )
 
 

@@ -38,9 +38,8 @@ from diskern.train.disks_render import (
 )
 from diskern.train.disks_rocking import RockedDisks, two_beam
 from diskern.train.exposures import draw
-from diskern.train.materials import Material, materials_of
-from diskern.train.samples import Block
-from diskern.train.split import prototype_family, split_materials
+from diskern.train.materials import Material
+from diskern.train.samples import Block, sides_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -199,19 +198,6 @@ class DiskSet:
         fits = rank < most
         out[frame[fits], rank[fits]] = rows[fits]
         return out
-
-
-@lru_cache(maxsize=8)
-def sides_of(recipe: DisksRecipe) -> tuple[tuple[Material, ...], ...]:
-    """Materials of train, validation and test; no prototype is in two of them."""
-    split = split_materials(materials_of(recipe), recipe.split, recipe.seed)
-    families = sorted({prototype_family(m) for m in split.validation})
-    tested = set(families[::2])
-    return (
-        split.train,
-        tuple(m for m in split.validation if prototype_family(m) not in tested),
-        tuple(m for m in split.validation if prototype_family(m) in tested),
-    )
 
 
 @lru_cache(maxsize=1024)

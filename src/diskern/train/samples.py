@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from diskern.errors import DiskernError
 from diskern.train.materials import Material, materials_of
-from diskern.train.recipe import AnyRecipe
-from diskern.train.split import SIDES, Side, Split, split_materials
+from diskern.train.recipe import AnyRecipe, Recipe
+from diskern.train.split import SIDES, Side, Split, prototype_family, split_materials
 
 Block = dict[str, NDArray[Any]]
 """Arrays whose first axis is the sample."""
@@ -127,6 +128,22 @@ class TrainingSet(ABC):
 def split_of(recipe: AnyRecipe) -> Split:
     """Both sides of a recipe."""
     return split_materials(materials_of(recipe), recipe.split, recipe.seed)
+
+
+@lru_cache(maxsize=8)
+def sides_of(recipe: Recipe) -> tuple[tuple[Material, ...], ...]:
+    """Materials of train, validation and test; no prototype is in two of them.
+
+    Where a network is calibrated on one half of what is held out, it is measured on the other.
+    """
+    split = split_materials(materials_of(recipe), recipe.split, recipe.seed)
+    families = sorted({prototype_family(m) for m in split.validation})
+    tested = set(families[::2])
+    return (
+        split.train,
+        tuple(m for m in split.validation if prototype_family(m) not in tested),
+        tuple(m for m in split.validation if prototype_family(m) in tested),
+    )
 
 
 def training_set(recipe: AnyRecipe, side: Side = "train", split: Split | None = None) -> Any:

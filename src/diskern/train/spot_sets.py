@@ -31,9 +31,8 @@ from diskern.train.exposures import (
     within_cone,
     zone_list,
 )
-from diskern.train.materials import Material, materials_of
-from diskern.train.samples import Block
-from diskern.train.split import prototype_family, split_materials
+from diskern.train.materials import Material
+from diskern.train.samples import Block, sides_of
 from diskern.train.spot_negatives import KINDS, no_crystal
 from diskern.train.spot_nets import seen_nets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
@@ -411,17 +410,4 @@ def _two_grains(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
         np.concatenate([lists.q, turned], 1),
         np.concatenate([lists.intensity, bright * share], 1),
         np.concatenate([lists.hkl, np.zeros_like(lists.hkl)], 1),
-    )
-
-
-@lru_cache(maxsize=8)
-def sides_of(recipe: SpotSetsRecipe) -> tuple[tuple[Material, ...], ...]:
-    """Materials of train, validation and test; no prototype is in two of them."""
-    split = split_materials(materials_of(recipe), recipe.split, recipe.seed)
-    families = sorted({prototype_family(m) for m in split.validation})
-    tested = set(families[::2])
-    return (
-        split.train,
-        tuple(m for m in split.validation if prototype_family(m) not in tested),
-        tuple(m for m in split.validation if prototype_family(m) in tested),
     )

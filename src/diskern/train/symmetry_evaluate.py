@@ -23,8 +23,8 @@ from diskern.symmetry.learned import SET_LEVELS, SymmetryNet, groups_from
 from diskern.symmetry.posterior import Prior
 from diskern.symmetry.reasoner import reason
 from diskern.train.materials import Material
-from diskern.train.samples import Block
-from diskern.train.spot_sets import SIDES, SpotSets, sides_of
+from diskern.train.samples import Block, sides_of
+from diskern.train.spot_sets import SIDES, SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
 from diskern.train.spot_sets_task import tokens_of_blocks
 from diskern.train.symmetry_scores import scores, set_scores
