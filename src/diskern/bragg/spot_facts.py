@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from diskern.nets.spot_set_plain import SQUARES
+
 Floats = NDArray[np.float64]
 
 GRID_REACH = 5
 """Largest index of a node of the grid."""
-SQUARES = (1.0, 4 / 3, 3 / 2, 5 / 3, 2.0, 5 / 2, 8 / 3, 3.0, 4.0, 5.0, 6.0)
-"""Ratios of squared lengths that lattices of higher symmetry have between their vectors."""
 ALIKE = 0.012
 """Difference of ln|q| over which two lengths count as equal: distortion of common cameras."""
 WAVES = (1, 2, 4, 8, 16)

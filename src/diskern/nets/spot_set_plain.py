@@ -20,7 +20,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 SQUARES = (1.0, 4 / 3, 3 / 2, 5 / 3, 2.0, 5 / 2, 8 / 3, 3.0, 4.0, 5.0, 6.0)
-"""Ratios of squared lengths that are looked for between the patterns of a set."""
+"""Ratios of squared lengths that lattices of higher symmetry have between their vectors; looked for
+within a pattern and between the patterns of a set."""
 ALIKE = 0.014
 """Difference of ln|q| over which two lengths count as equal."""
 WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
