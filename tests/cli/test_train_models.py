@@ -1,6 +1,8 @@
 """`diskern train` and `diskern models` as a person runs them."""
 
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -57,3 +59,12 @@ def test_wrong_recipes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     error = capsys.readouterr().err
     assert "shipped recipes" in error
     assert "Traceback" not in error
+
+
+def test_the_program_is_a_module_for_torchrun() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "diskern.cli", "train", "--help"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "torchrun" in done.stdout
