@@ -5,7 +5,8 @@ from zone_patterns import benchmark, crystal, evidence
 from diskern.crystal.spacegroups import diffraction_symbols, systematically_absent
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
-from diskern.symmetry.hypotheses import PSEUDO_TRANSLATION, block, blocks
+from diskern.symmetry.hypotheses import PSEUDO_TRANSLATION
+from diskern.symmetry.hypotheses_table import block, blocks
 from diskern.symmetry.hypotheses_zones import projections, stabiliser, zones
 from diskern.symmetry.likelihood_metric import cell_of, fit_cells, shapes
 from diskern.symmetry.likelihood_nodes import NodeLikelihood

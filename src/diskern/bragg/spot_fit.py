@@ -16,6 +16,10 @@ Image = NDArray[np.float32]
 
 POSITION_FLOOR = 0.02
 """Least standard uncertainty of a position in px: pixel response and spot shape are not known."""
+SETTLED = 1e-3
+"""Gain in χ² below which a fit rests: a thirtieth of a standard deviation."""
+HOPELESS = 1e3
+"""Damping at which no step is worth another try."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +89,12 @@ class _Windows:
     row: Floats
     col: Floats
 
+    def select(self, keep: NDArray[np.int64]) -> _Windows:
+        """Some of them; all as they are."""
+        if len(keep) == len(self.value):
+            return self
+        return _Windows(self.value[keep], self.weight[keep], self.row[keep], self.col[keep])
+
 
 def _cut(
     rest: Image, good: Bools, variance: Image, total: Image, state: Floats, reach: int, others: bool
@@ -135,21 +145,29 @@ def _solve(
     """Levenberg-Marquardt on all windows together; returns state, position and flux errors."""
     state = state.copy()
     first_width = state[:, 2].copy()
+    leash = np.maximum(first_width, 1.0)[:, None]
+    low, high = start - 1.5 * leash, start + 1.5 * leash
+    narrow, wide = np.maximum(0.45, 0.4 * first_width), 2.2 * first_width
     damping = np.full(len(state), 1e-2)
     cost, gradient, normal = _equations(window, state)
+    moving = np.arange(len(state))
     for _ in range(steps):
-        diagonal = np.einsum("nii->ni", normal)
-        damped = normal + (damping[:, None] * diagonal + 1e-12)[:, :, None] * np.eye(5)
-        change = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
-        trial = state + change
-        leash = np.maximum(first_width, 1.0)[:, None]
-        trial[:, :2] = np.clip(trial[:, :2], start - 1.5 * leash, start + 1.5 * leash)
-        trial[:, 2] = np.clip(trial[:, 2], np.maximum(0.45, 0.4 * first_width), 2.2 * first_width)
-        new_cost, new_gradient, new_normal = _equations(window, trial)
-        better = new_cost < cost
-        state[better], cost[better] = trial[better], new_cost[better]
-        gradient[better], normal[better] = new_gradient[better], new_normal[better]
+        diagonal = np.einsum("nii->ni", normal[moving])
+        damped = normal[moving] + (damping[:, None] * diagonal + 1e-12)[:, :, None] * np.eye(5)
+        trial = state[moving] + np.linalg.solve(damped, gradient[moving][:, :, None])[:, :, 0]
+        trial[:, :2] = np.clip(trial[:, :2], low[moving], high[moving])
+        trial[:, 2] = np.clip(trial[:, 2], narrow[moving], wide[moving])
+        new_cost, new_gradient, new_normal = _equations(window.select(moving), trial)
+        gain = cost[moving] - new_cost
+        better = gain > 0
+        kept = moving[better]
+        state[kept], cost[kept] = trial[better], new_cost[better]
+        gradient[kept], normal[kept] = new_gradient[better], new_normal[better]
         damping = np.clip(np.where(better, damping / 5, damping * 6), 1e-6, 1e6)
+        going = (gain > SETTLED) | (~better & (damping < HOPELESS))
+        moving, damping = moving[going], damping[going]
+        if not len(moving):
+            break
     used = (window.weight > 0).sum(1)
     chi = np.sqrt(np.maximum(cost / np.maximum(used - 5, 1), 1.0))
     scale = np.maximum(np.einsum("nii->ni", normal), 1e-30) ** 0.5
@@ -186,5 +204,5 @@ def _equations(window: _Windows, state: Floats) -> tuple[Floats, Floats, Floats]
     weighted = jacobian * window.weight[:, :, None]
     cost = np.sum(window.weight * residual**2, axis=1)
     gradient = np.einsum("npk,np->nk", weighted, residual)
-    normal = weighted.transpose(0, 2, 1) @ jacobian
+    normal = np.swapaxes(weighted, 1, 2) @ jacobian
     return cost, gradient, normal

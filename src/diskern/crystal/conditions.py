@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations, product
 
 import numpy as np
@@ -276,12 +276,18 @@ def _centring_absences(centring: str) -> Bools:
     return ~_obey(_GRID, _CENTRINGS[centring])
 
 
+@lru_cache(maxsize=4)
+def _absences(number: int) -> Bools:
+    """(grid,) where a space group forbids reflections; asked for each of its directions."""
+    return systematically_absent(number, _GRID)
+
+
 def _glide(number: int, plane: str, known: Bools, hint: str) -> tuple[str, Bools]:
     """Letter of the glide plane that explains the absences of ``plane``, and all known now."""
     if not plane:
         return "", known
     inside = _belongs(_GRID, plane)
-    absent = systematically_absent(number, _GRID)
+    absent = _absences(number)
     fits: dict[str, Bools] = {}
     for letter, vector in _GLIDES[plane].items():
         made = (_GRID @ np.array(vector) % DENOMINATOR != 0) & inside
@@ -316,7 +322,7 @@ def _screw(number: int, row: str, axes: dict[int, str], known: Bools) -> str:
     if not row:
         return ""
     inside = _belongs(_GRID, row)
-    absent = systematically_absent(number, _GRID) & inside
+    absent = _absences(number) & inside
     if not (absent & ~known).any():
         return ""
     steps = np.abs(_GRID[inside & ~absent]).max(1)

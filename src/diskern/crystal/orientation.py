@@ -84,12 +84,15 @@ def reciprocal_vectors(crystal: Crystal, g_max: float) -> tuple[NDArray[np.int64
     if np.prod(2.0 * bound + 1) > 5e7:
         raise DiskernError(f"g_max={g_max} 1/Å asks for over 5e7 reflections; lower g_max")
     axes = [np.arange(-b, b + 1) for b in bound]
-    hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    g = hkl @ crystal.reciprocal
-    keep = np.einsum("ij,ij->i", g, g) <= g_max**2
-    # 000 lies in the middle of the box of indices.
-    keep[len(keep) // 2] = False
-    return hkl[keep], g[keep]
+    # |g|² on the whole box of indices, one axis after the other.
+    metric = crystal.reciprocal @ crystal.reciprocal.T
+    h, k, m = (a.reshape(s) for a, s in zip(axes, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True))
+    squared = metric[0, 0] * h * h + metric[1, 1] * k * k + 2 * metric[0, 1] * h * k
+    squared = squared + (2 * metric[0, 2] * h + 2 * metric[1, 2] * k) * m + metric[2, 2] * m * m
+    keep = squared <= g_max**2
+    keep[tuple(bound)] = False
+    hkl = np.argwhere(keep) - bound
+    return hkl, hkl @ crystal.reciprocal
 
 
 def excitation_error(g_lab: ArrayLike, wavelength: float) -> Floats:

@@ -18,6 +18,8 @@ Bools = NDArray[np.bool_]
 
 WORKING_SIZE = 192
 """Shadows are large: they are sought on an image reduced to about this many pixels a side."""
+BEYOND = 20
+"""px about an edge that decide whether it is a shadow's: means over 19 px, of masks 10 px deep."""
 
 
 def find_shadows(image: Image, good: Bools) -> NDArray[np.uint16]:
@@ -107,6 +109,8 @@ def _sharp_edge(
     length = int(edge.sum())
     if length == 0:
         return 0.0, 0
+    about = tuple(slice(max(i.min() - BEYOND, 0), i.max() + BEYOND + 1) for i in np.nonzero(edge))
+    level, use, region, edge = level[about], use[about], region[about], edge[about]
     inward = ndimage.distance_transform_cdt(region, "chessboard")
     outward = ndimage.distance_transform_cdt(~region, "chessboard")
     here = np.nonzero(edge)

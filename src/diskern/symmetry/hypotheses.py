@@ -2,12 +2,12 @@
 
 A *net hypothesis* is a zone [uvw], the sublattice of its reciprocal plane that is seen, and the
 identification of the observed basis with that sublattice: six integers, the hkl of the two
-observed basis vectors.  They do not depend on any pattern and are computed once.
+observed basis vectors.  They do not depend on any pattern, so a file of them comes with the
+package (`hypotheses_table`); this module computes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import gcd, log
@@ -96,16 +96,25 @@ class Block:
         return self.symbols[0].system
 
 
-@cache
-def block(laue_class: str, lattice: str = "P") -> Block:
-    """The hypotheses of a Laue class; ``lattice`` is ``"R"`` for its rhombohedral lattices."""
-    symbols = tuple(
+def block_symbols(laue_class: str, lattice: str) -> tuple[DiffractionSymbol, ...]:
+    """The diffraction symbols of a block, in the order of `Block.symbols`."""
+    return tuple(
         s
         for s in diffraction_symbols()
         if s.laue_class == laue_class and s.extinction.startswith("R") == (lattice == "R")
     )
+
+
+def block_zones(laue_class: str) -> Zones:
+    """The zones that are looked at for a Laue class."""
+    return zones(laue_class, LARGEST.get(laue_class, 4))
+
+
+def computed_block(laue_class: str, lattice: str) -> Block:
+    """The hypotheses of a Laue class; ``lattice`` is ``"R"`` for its rhombohedral lattices."""
+    symbols = block_symbols(laue_class, lattice)
     largest = LARGEST.get(laue_class, 4)
-    place = zones(laue_class, largest)
+    place = block_zones(laue_class)
     cell = cell_of(laue_class, lattice)
     shown = [projections(s.representative, laue_class, largest) for s in symbols]
     # A triclinic net of half the nodes is just another triclinic net.
@@ -135,12 +144,6 @@ def block(laue_class: str, lattice: str = "P") -> Block:
         member=member,
         kind_log_prior=np.where(pseudo, log(PSEUDO_TRANSLATION / 3), 0.0),
     )
-
-
-def blocks() -> Iterator[Block]:
-    """All fourteen blocks, from triclinic to cubic."""
-    for laue_class, lattice in BLOCKS:
-        yield block(laue_class, lattice)
 
 
 def _zone_log_prior(laue_class: str, place: Zones) -> Floats:

@@ -74,7 +74,8 @@ def zones(laue_class: str, largest: int) -> Zones:
         uvw = np.array([[0, 0, 1]])
         return Zones(uvw, np.array([2]), np.array([plane_basis(uvw[0])]))
     axis = range(-largest, largest + 1)
-    every = np.array([u for u in product(axis, repeat=3) if np.gcd.reduce(u) == 1])
+    every = np.array(list(product(axis, repeat=3)))
+    every = every[np.gcd.reduce(every, axis=1) == 1]
     # Positions turn as columns: u' = R u for every R of the group.
     images = np.einsum("gij,zj->zgi", laue_operations(laue_class), every)
     rank = _preference(images, laue_class.startswith("m-3"))

@@ -43,6 +43,8 @@ LOOKED_AT = 1000
 TESTED = 400
 """Shortest reflections whose strengths must agree for a rotation to count as a symmetry."""
 SAME_STRENGTH = 0.02
+GENERIC = np.array([[0.8427, 0.4561, 0.2863], [0.3319, 0.5237, 0.7846]])
+"""Two directions near which no axis or plane of symmetry lies."""
 ZONE_INDEX = 5
 """Zone axes up to this index are counted; the rest hardly matters."""
 ZONE_PREFERENCE = 4.0
@@ -124,12 +126,11 @@ class KinematicTable:
     @cached_property
     def representatives(self) -> Ints:
         """Rows of one allowed reflection of each orbit under the proper rotations."""
-        images = self.g @ np.swapaxes(self.rotations, 1, 2)
-        key = np.rint(images / 1e-4).astype(np.int64)
-        # The lexicographically largest image names the orbit.
-        span = 2 * np.abs(key).max(initial=0) + 1
-        code = ((key[..., 0] * span) + key[..., 1]) * span + key[..., 2]
-        _, first = np.unique(code.max(axis=0), return_index=True)
+        # The largest component of a reflection's images along a direction of no symmetry names
+        # its orbit; two directions leave no room for coincidences.
+        along = np.einsum("rji,dj->dir", self.rotations, GENERIC)
+        name = np.rint((self.g @ along).max(-1) / 1e-4).astype(np.int64)
+        _, first = np.unique(name[0] * (1 << 32) + name[1], return_index=True)
         first = np.sort(first).astype(np.int64)
         return first[self.strength[first] > 0]
 

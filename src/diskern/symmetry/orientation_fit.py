@@ -101,8 +101,15 @@ def ewald_vectors(p: Floats, scale: Floats, wavelength: float) -> Floats:
     """(H, N, 3) points of the Ewald sphere in 1/Å above (H, N, 2) or (N, 2) positions in px."""
     q = p * scale[:, None, None]
     k = 1.0 / wavelength
-    z = np.sqrt(np.maximum(k * k - (q**2).sum(-1), 0.0)) - k
-    return np.concatenate([q, z[..., None]], axis=-1)
+    out = np.empty((*q.shape[:-1], 3))
+    out[..., :2] = q
+    out[..., 2] = np.sqrt(np.maximum(k * k - squared_norm(q), 0.0)) - k
+    return out
+
+
+def squared_norm(vectors: Floats) -> Floats:
+    """(...) squared lengths of (..., n) short vectors; a sum over so short an axis is slow."""
+    return np.asarray(np.einsum("...i,...i->...", vectors, vectors))
 
 
 def rod_profile(s_g: Floats, length: Floats, rod: float = ROD) -> Floats:
@@ -156,7 +163,7 @@ def match_spots(
     points = ewald_vectors(p, scale, view.wavelength)
     row, node = table.nearest(points @ matrix)
     lab = node @ np.swapaxes(matrix, 1, 2)
-    squared = (lab**2).sum(-1)
+    squared = squared_norm(lab)
     s_g = -lab[..., 2] - 0.5 * view.wavelength * squared
     visibility = np.where(row < 0, 0.0, table.visibility[row])
     offset = points[..., :2] - lab[..., :2]
@@ -165,8 +172,8 @@ def match_spots(
 
 def position_density(view: SpotView, match: Match, scale: Floats, distortion: float) -> Floats:
     """(H, N) Gaussian density in 1/px² of each spot about its reflection."""
-    variance = view.sigma**2 + (distortion**2) * (view.p**2).sum(-1)
-    squared = (match.offset**2).sum(-1) / scale[:, None] ** 2
+    variance = view.sigma**2 + (distortion**2) * squared_norm(view.p)
+    squared = squared_norm(match.offset) / scale[:, None] ** 2
     return np.asarray(np.exp(-0.5 * squared / variance) / (2 * np.pi * variance))
 
 
@@ -293,9 +300,9 @@ def _expected_counts(
         # Only a thin slab of the ball lies near the Ewald sphere.
         flat = np.flatnonzero(np.abs(s_g) < ROD_END)
         which, reflection = np.divmod(flat, max(within, 1))
-        position = np.einsum("mij,mj->mi", part[which, :2], g[reflection])
-        position /= scale[start + which, None]
-        seen = view.sees(position[:, 0], position[:, 1])
+        pixels = scale[start + which]
+        x, y = ((part[:, i] @ g.T).ravel()[flat] / pixels for i in (0, 1))
+        seen = view.sees(x, y)
         which, reflection, near = which[seen], reflection[seen], s_g.ravel()[flat[seen]]
         for r, rod in enumerate(rods):
             profile = rod_profile(near, length[reflection], rod)
@@ -404,8 +411,8 @@ def _membership(view: SpotView, match: Match, scale: Floats, width: float) -> Fl
 
 def _inverse_variance(view: SpotView, match: Match, scale: Floats) -> Floats:
     """(H, N, 3) of the two offsets and of the excitation error, in Å²."""
-    in_plane = view.sigma**2 + RESIDUAL_DISTORTION**2 * (view.p**2).sum(-1)
-    squared = (match.node**2).sum(-1)
+    in_plane = view.sigma**2 + RESIDUAL_DISTORTION**2 * squared_norm(view.p)
+    squared = squared_norm(match.node)
     out = np.empty((*match.row.shape, 3))
     out[..., :2] = 1.0 / (in_plane * scale[:, None] ** 2)[..., None]
     # On a Lorentzian rod s² ≈ width² / (I / I(s = 0)): spots that are bright for their structure

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diskern.crystal.spacegroups import diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
-from diskern.symmetry.hypotheses import blocks
+from diskern.symmetry.hypotheses_table import blocks
 from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel, log_sum
 from diskern.symmetry.posterior import Posterior, Prior, leading, of_symbols
 from diskern.symmetry.posterior_ambiguity import ambiguity_set, next_zone, zone_posteriors
