@@ -33,11 +33,15 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def nodes() -> Iterator[tuple[str, ast.AST]]:
+@cache
+def nodes() -> tuple[tuple[str, ast.AST], ...]:
     """(place, node) of everything in the package."""
-    for path in MODULES:
-        for node in ast.walk(tree_of(path)):
-            yield f"{path.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)}", node
+    return tuple(
+        (f"{name}:{getattr(node, 'lineno', 0)}", node)
+        for path in MODULES
+        for name in [path.relative_to(SOURCE)]
+        for node in ast.walk(tree_of(path))
+    )
 
 
 def room_of(module: str) -> str:

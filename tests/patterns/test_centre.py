@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from synthetic import Canvas, hexagonal
 
+from diskern.crystal.common import common_phases
 from diskern.patterns.centre import find_centre
 from diskern.patterns.masks import find_flaws
 from diskern.patterns.read import read
+from diskern.simulate.kinematic import simulate_saed
+from diskern.simulate.render import render_spots
 
 
 def _off(canvas: Canvas, image: np.ndarray) -> tuple[float, float, str]:
@@ -112,3 +115,17 @@ def test_the_outshone_beam_of_a_real_file_is_named_as_rival(experimental: Path) 
     found = find_centre(image, find_flaws(image))
     candidates = [(found.row, found.col), *found.rivals]
     assert min(np.hypot(r - 272, c - 352) for r, c in candidates) < 4
+
+
+@pytest.mark.parametrize("name", ["Al", "TiO2 (rutile)", "MoO3 (alpha)"])
+@pytest.mark.parametrize("zone", [(0, 0, 1), (0, 1, 1), (1, 1, 1)])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_pattern_drawn_without_its_direct_beam_is_centred_all_the_same(name, zone, drawn):
+    crystal = next(c for c in common_phases() if c.name == name)
+    pattern = simulate_saed(crystal, zone)
+    beam = 3 * float(pattern.intensity.sum()) if drawn else None
+    image = render_spots(pattern, (256, 256), 0.0094, centre=(124.0, 131.0), direct_beam=beam)
+    counts = np.random.default_rng(0).poisson(image / image.max() * 3000 + 5)
+    centre = find_centre(counts.astype(float), np.zeros(counts.shape, dtype=np.uint16))
+    assert np.hypot(centre.row - 124, centre.col - 131) < 0.5
+    assert centre.method == ("direct beam" if drawn else "Friedel symmetry")

@@ -21,6 +21,9 @@ WORKING_SIZE = 256
 """Symmetry is sought on an image reduced to about this many pixels a side."""
 
 
+LEAST_SYMMETRY, MORE_SYMMETRY = 0.75, 0.1
+"""Friedel correlation about a dark place, and how much it is above that about the brightest peak,
+where the direct beam was left out of the image."""
 LEAST_WORTH = -4.0
 """Log-likelihood, against the brightest peak at the likeliest place, that is still a beam's."""
 
@@ -152,6 +155,9 @@ def _direct_beam(
         flooded = bool(flaws[at] & np.uint16(Flaw.SATURATED))
         if not flooded or hidden > 0.2 or sigma > 1.5 or radius > 0.04 * min(image.shape):
             return None
+    absent = _left_out(small, level - base, small.from_full(position))
+    if absent is not None:
+        return absent
     if radius > 0.04 * min(image.shape):
         near = _friedel(small, small.from_full(position), radius / small.factor / 2)
         if near is not None and near.score > 0.5:
@@ -165,6 +171,37 @@ def _direct_beam(
     ]  # fmt: skip
     rivals = tuple((float(p[0]), float(p[1])) for p in others)
     return Centre(float(position[0]), float(position[1]), sigma, "direct beam", radius, rivals)
+
+
+def _left_out(small: _Reduced, height: Image, peak: Floats) -> Centre | None:
+    """The centre of a pattern drawn or recorded without its direct beam.
+
+    Then the brightest peak is a reflection, the pattern is much more symmetric about another
+    place, and that place is dark.
+
+    Parameters
+    ----------
+    height : of the smoothed image above its background, in px of ``small``.
+    peak : where the beam was taken to be, likewise.
+    """
+    y, x = np.nonzero(small.good)
+    found = _friedel(small, np.array([y.mean(), x.mean()]), 0.15 * min(height.shape))
+    if found is None or found.score < LEAST_SYMMETRY:
+        return None
+    row, col = np.round(found.position).astype(int)
+    at, bright = height[row - 2 : row + 3, col - 2 : col + 3], height[small.good].max()
+    if at.size == 0 or at.max() > 0.05 * bright:
+        return None
+    there = _friedel(small, peak, 1.0)
+    if there is not None and there.score > found.score - MORE_SYMMETRY:
+        return None
+    return _of_symmetry(small, found)
+
+
+def _of_symmetry(small: _Reduced, found: Symmetry) -> Centre:
+    place = small.to_full(found.position)
+    error = float(np.sqrt(np.trace(found.covariance) / 2)) * small.factor
+    return Centre(float(place[0]), float(place[1]), max(error, 0.05), "Friedel symmetry")
 
 
 def _largest_plateau(flaws: NDArray[np.uint16]) -> Centre | None:
@@ -277,9 +314,7 @@ def _by_symmetry(small: _Reduced, aim: Symmetry | None, image: Image) -> Centre:
     middle, spread = _prior(small, aim, 0.015)
     near = _friedel(small, middle, spread)
     if near is not None and near.score > 0.25:
-        place = small.to_full(near.position)
-        error = float(np.sqrt(np.trace(near.covariance) / 2)) * small.factor
-        return Centre(float(place[0]), float(place[1]), max(error, 0.05), "Friedel symmetry")
+        return _of_symmetry(small, near)
     if aim is None:
         return _image_centre(image)
     place = small.to_full(aim.position)
