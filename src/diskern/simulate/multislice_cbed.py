@@ -25,7 +25,12 @@ from diskern.simulate.multislice_foil import (
     sliced,
 )
 from diskern.simulate.multislice_grid import Grid
-from diskern.simulate.potential import Slicing, slice_potentials, thermal_displacements
+from diskern.simulate.potential import (
+    SlicedPotential,
+    Slicing,
+    slice_potentials,
+    thermal_displacements,
+)
 from diskern.simulate.probe import Probe, aperture_coverage, probe_wave
 from diskern.simulate.scattering import Parametrization
 
@@ -316,8 +321,10 @@ class _Column:
         options: MultisliceOptions,
         device: torch.device,
     ) -> None:
-        self._atoms, self._grid, self._slicing = atoms, grid, slicing
-        self._energy, self._options, self._device = energy, options, device
+        self._grid, self._count, self._energy = grid, slicing.count, energy
+        self._potential = SlicedPotential(
+            atoms, grid, slicing, parametrization=options.parametrization, device=device
+        )
         self._size = max(1, _BLOCK_BYTES // (32 * grid.shape[0] * grid.shape[1]))
         self._first, self._block = -1, torch.empty(0)
 
@@ -325,15 +332,7 @@ class _Column:
         first = n - n % self._size
         if first != self._first:
             self._first = first
-            potentials = slice_potentials(
-                self._atoms,
-                self._grid,
-                self._slicing,
-                first=first,
-                stop=min(first + self._size, self._slicing.count),
-                parametrization=self._options.parametrization,
-                device=self._device,
-            )
+            potentials = self._potential(first, min(first + self._size, self._count))
             self._block = transmission(potentials, self._grid, self._energy)
         return self._block[n - first]
 

@@ -111,32 +111,75 @@ def slice_potentials(
     -------
     (stop − first, ny, nx) real tensor.
     """
-    if order not in (4, 6, 8, 10, 12):
-        raise DiskernError(f"order={order} of the B-spline; use 4, 6, 8, 10 or 12")
-    stop = slicing.count if stop is None else stop
-    which = slicing.index(atoms.positions[:, 2])
-    inside = (which >= first) & (which < stop)
-    k_y, k_x = grid.mesh(device)
-    k = torch.hypot(k_y, k_x)
-    spline = _spline_spectrum(grid.shape[0], order, device)[:, None]
-    spline = spline * _spline_spectrum(grid.shape[1], order, device)[None, :]
-    window = grid.antialias(device) if band_limit else torch.ones_like(k)
-    scale = POTENTIAL_CONSTANT / grid.area * grid.shape[0] * grid.shape[1] * window / spline
-    half = grid.shape[1] // 2 + 1
-    total = torch.zeros(
-        (stop - first, grid.shape[0], half), dtype=_complex_of(dtype), device=device
+    made = SlicedPotential(
+        atoms,
+        grid,
+        slicing,
+        parametrization=parametrization,
+        order=order,
+        band_limit=band_limit,
+        dtype=dtype,
+        device=device,
     )
-    for number, (u_xx, u_xy, u_yy), mine in _species(atoms, inside):
-        form = electron_scattering_factor(number, k, parametrization)
-        mean_square = u_xx * k_x**2 + 2 * u_xy * k_x * k_y + u_yy * k_y**2
-        form = form * torch.exp(-2 * math.pi**2 * mean_square) * scale
-        density = spread_atoms(
-            atoms.positions[mine, :2], atoms.occupancy[mine], which[mine] - first,
-            stop - first, grid, order, dtype, device,
-        )  # fmt: skip
-        total += torch.fft.rfft2(density) * form[:, :half].to(dtype)
-    potentials: torch.Tensor = torch.fft.irfft2(total, s=grid.shape)
-    return potentials
+    return made(first, slicing.count if stop is None else stop)
+
+
+class SlicedPotential:
+    """`slice_potentials` of one column, some slices at a time.
+
+    What depends on the grid and the kinds of atoms alone is computed once.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        grid: Grid,
+        slicing: Slicing,
+        *,
+        parametrization: Parametrization = "peng",
+        order: int = 8,
+        band_limit: bool = True,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
+        if order not in (4, 6, 8, 10, 12):
+            raise DiskernError(f"order={order} of the B-spline; use 4, 6, 8, 10 or 12")
+        self._atoms, self._grid, self._order = atoms, grid, order
+        self._dtype, self._device = dtype, device
+        self._which = slicing.index(atoms.positions[:, 2])
+        half = grid.shape[1] // 2 + 1
+        k_y, k_x = (k[:, :half] for k in grid.mesh(device))
+        k = torch.hypot(k_y, k_x)
+        spline = _spline_spectrum(grid.shape[0], order, device)[:, None]
+        spline = spline * _spline_spectrum(grid.shape[1], order, device)[None, :half]
+        window = grid.antialias(device)[:, :half] if band_limit else torch.ones_like(k)
+        scale = POTENTIAL_CONSTANT / grid.area * grid.shape[0] * grid.shape[1] * window / spline
+        self._kinds: list[tuple[NDArray[np.int64], torch.Tensor]] = []
+        for number, (u_xx, u_xy, u_yy), mine in _species(atoms):
+            form = electron_scattering_factor(number, k, parametrization)
+            mean_square = u_xx * k_x**2 + 2 * u_xy * k_x * k_y + u_yy * k_y**2
+            form = form * torch.exp(-2 * math.pi**2 * mean_square) * scale
+            self._kinds.append((mine, form.to(dtype)))
+
+    def __call__(self, first: int, stop: int) -> torch.Tensor:
+        """(stop − first, ny, nx) projected potential in V Å."""
+        grid, which = self._grid, self._which
+        total = torch.zeros(
+            (stop - first, grid.shape[0], grid.shape[1] // 2 + 1),
+            dtype=_complex_of(self._dtype),
+            device=self._device,
+        )
+        for kind, form in self._kinds:
+            mine = kind[(which[kind] >= first) & (which[kind] < stop)]
+            if not len(mine):
+                continue
+            density = spread_atoms(
+                self._atoms.positions[mine, :2], self._atoms.occupancy[mine],
+                which[mine] - first, stop - first, grid, self._order, self._dtype, self._device,
+            )  # fmt: skip
+            total += torch.fft.rfft2(density) * form
+        potentials: torch.Tensor = torch.fft.irfft2(total, s=grid.shape)
+        return potentials
 
 
 def spread_atoms(
@@ -213,21 +256,18 @@ def thermal_displacements(atoms: Atoms, seed: int) -> Atoms:
 
 
 def _species(
-    atoms: Atoms, inside: NDArray[np.bool_]
-) -> Iterator[tuple[int, tuple[float, float, float], NDArray[np.bool_]]]:
-    """Atomic number, u_xx, u_xy, u_yy in Å² and (N,) mask of the atoms that share them."""
+    atoms: Atoms,
+) -> Iterator[tuple[int, tuple[float, float, float], NDArray[np.int64]]]:
+    """Atomic number, u_xx, u_xy, u_yy in Å² and the (N,) places of the atoms that share them."""
     if atoms.u_aniso is None:
         plane = np.stack([atoms.u_iso, np.zeros_like(atoms.u_iso), atoms.u_iso], axis=1)
     else:
         # Equivalent atoms differ in the last digits of their turned tensors.
         plane = atoms.u_aniso[:, [0, 0, 1], [0, 1, 1]].round(9)
-    rows = np.column_stack([atoms.numbers, plane])[inside]
+    rows = np.column_stack([atoms.numbers, plane])
     kinds, which = np.unique(rows, axis=0, return_inverse=True)
-    places = np.flatnonzero(inside)
     for i, (z, *u) in enumerate(kinds.tolist()):
-        mine = np.zeros(len(inside), dtype=bool)
-        mine[places[which.reshape(-1) == i]] = True
-        yield int(z), (u[0], u[1], u[2]), mine
+        yield int(z), (u[0], u[1], u[2]), np.flatnonzero(which.reshape(-1) == i)
 
 
 def _complex_of(dtype: torch.dtype) -> torch.dtype:
