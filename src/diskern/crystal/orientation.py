@@ -86,7 +86,9 @@ def reciprocal_vectors(crystal: Crystal, g_max: float) -> tuple[NDArray[np.int64
     axes = [np.arange(-b, b + 1) for b in bound]
     # |g|² on the whole box of indices, one axis after the other.
     metric = crystal.reciprocal @ crystal.reciprocal.T
-    h, k, m = (a.reshape(s) for a, s in zip(axes, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True))
+    h, k, m = (
+        a.reshape(s) for a, s in zip(axes, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
+    )
     squared = metric[0, 0] * h * h + metric[1, 1] * k * k + 2 * metric[0, 1] * h * k
     squared = squared + (2 * metric[0, 2] * h + 2 * metric[1, 2] * k) * m + metric[2, 2] * m * m
     keep = squared <= g_max**2

@@ -173,7 +173,7 @@ def _direct_beam(
     return Centre(float(position[0]), float(position[1]), sigma, "direct beam", radius, rivals)
 
 
-def _left_out(small: _Reduced, height: Image, peak: Floats) -> Centre | None:
+def _left_out(small: _Reduced, height: NDArray[Any], peak: Floats) -> Centre | None:
     """The centre of a pattern drawn or recorded without its direct beam.
 
     Then the brightest peak is a reflection, the pattern is much more symmetric about another

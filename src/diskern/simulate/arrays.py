@@ -67,3 +67,19 @@ def scatter_sum(size: int, index: Any, values: Any) -> Any:
         return values.new_zeros(size).index_add(0, index, values)
     # bincount sums in float64 and is several times quicker than numpy.add.at.
     return np.bincount(index, weights=values, minlength=size).astype(values.dtype)
+
+
+def scatter_max(size: int, index: Any, values: Any) -> Any:
+    """(size,) largest of the non-negative ``values`` (M,) at each place, 0 where there is none.
+
+    Parameters
+    ----------
+    index : (M,) places, ascending.
+    """
+    if is_torch(values):
+        return values.new_zeros(size).scatter_reduce(0, index, values, "amax")
+    out = np.zeros(size, dtype=values.dtype)
+    first = np.flatnonzero(np.diff(index, prepend=-1))
+    if len(first):
+        out[index[first]] = np.maximum.reduceat(values, first)
+    return out

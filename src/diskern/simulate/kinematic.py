@@ -18,7 +18,7 @@ from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import zone_axis_orientation
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
-from diskern.simulate.arrays import index_like, like, namespace, zeros
+from diskern.simulate.arrays import index_like, like, namespace, scatter_max, zeros
 from diskern.simulate.double_diffraction import second_order
 from diskern.simulate.scattering import Parametrization, check_parametrization
 from diskern.simulate.shape_factors import (
@@ -206,15 +206,24 @@ class _BornSeries:
 
     def __call__(self, matrices: Any, lam: float) -> SpotBatch:
         """Patterns of (B, 3, 3) orientations."""
-        row, column, slot, count = _ragged(self._near_sphere(matrices[:, 2], lam))
+        row, column = namespace(matrices).where(self._near_sphere(matrices[:, 2], lam))
+        found = namespace(matrices).einsum("nij,nj->ni", matrices[row], self.g[column])
+        errors = excitation_errors(found, lam)
+        bright = self.strength[column] * self._profile(found, errors, lam)
+        if not self.options.double_diffraction:
+            # Most of what a large cell brings near the sphere is too weak to be kept.
+            top = scatter_max(len(matrices), row, bright)
+            kept = bright > self.options.min_intensity * top[row]
+            row, column, found, errors, bright = (
+                a[kept] for a in (row, column, found, errors, bright)
+            )
+        slot, count = _slots(row, len(matrices))
         shape = (len(matrices), max(1, int(count.max())) if len(count) else 1)
         lab, hkl = zeros((*shape, 3), matrices), zeros((*shape, 3), self.hkl)
-        sg, strength = zeros(shape, matrices), zeros(shape, matrices)
-        found = (matrices[row] * self.g[column][:, None, :]).sum(-1)
-        lab[row, slot], sg[row, slot] = found, excitation_errors(found, lam)
+        sg, intensity = zeros(shape, matrices), zeros(shape, matrices)
+        lab[row, slot], sg[row, slot] = found, errors
         hkl[row, slot] = self.hkl[column]
-        strength[row, slot] = self.strength[column]
-        intensity = strength * self._profile(lab, sg, lam)
+        intensity[row, slot] = bright
         if self.options.double_diffraction and self.thickness is not None:
             extra = second_order(
                 self.table.crystal,
@@ -278,7 +287,9 @@ def excitation_errors(lab: Any, lam: float) -> Any:
     """
     xp = namespace(lab)
     k = 1 / lam
-    excess = 2 * k * lab[..., 2] + (lab * lab).sum(-1)
+    x, y, z = lab[..., 0], lab[..., 1], lab[..., 2]
+    # Three products: a sum over an axis of three is slow.
+    excess = 2 * k * z + (x * x + y * y + z * z)
     return -excess / (2 * xp.sqrt(k * k + excess))
 
 
@@ -360,14 +371,11 @@ def _matrices(orientations: Any, device: str | None) -> Any:
     return torch.as_tensor(matrices, device=device)
 
 
-def _ragged(seen: Any) -> tuple[Any, Any, Any, Any]:
-    """Row, column and place within its row of every True of (B, P), and (B,) counts."""
-    xp = namespace(seen)
-    row, column = xp.where(seen)
-    count = seen.sum(1)
-    start = xp.cumsum(count, 0) - count
-    slot = index_like(np.arange(len(row)), count) - start[row]
-    return row, column, slot, count
+def _slots(row: Any, rows: int) -> tuple[Any, Any]:
+    """Place within its row of every entry of ascending ``row``, and (rows,) counts."""
+    count = namespace(row).bincount(row, minlength=rows)
+    start = namespace(row).cumsum(count, 0) - count
+    return index_like(np.arange(len(row)), count) - start[row], count
 
 
 def _join(parts: list[SpotBatch], energy: float, thickness: float | None) -> SpotBatch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def block(laue_class: str, lattice: str = "P") -> Block:
     table = {n.removeprefix(prefix): v for n, v in _file().items() if n.startswith(prefix)}
     ends = np.cumsum(table["groups_count"])[:-1]
     rows = table["rows"].astype(np.int64)
+    columns: dict[str, Any] = {name: table[name].astype(np.int64) for name in WHOLE}
+    columns |= {name: table[name] for name in OTHER}
     return Block(
         laue_class=laue_class,
         lattice=lattice,
@@ -52,14 +55,13 @@ def block(laue_class: str, lattice: str = "P") -> Block:
         symbols=block_symbols(laue_class, lattice),
         groups=tuple(np.split(table["groups"].astype(np.int64), ends)),
         rowsets=_rowsets(rows[:, 0], rows[:, 1:], int(table["rowsets"])),
-        **{name: table[name].astype(np.int64) for name in WHOLE},
-        **{name: table[name] for name in OTHER},
+        **columns,
     )
 
 
 def write(path: Path) -> None:
     """Compute all blocks and write them."""
-    table: dict[str, NDArray[Any]] = {}
+    table: dict[str, Any] = {}
     for name in BLOCKS:
         made = computed_block(*name)
         table |= {_prefix(*name) + key: value for key, value in _arrays(made).items()}
@@ -94,7 +96,7 @@ def _rowsets(
     """Thinned rows, gathered by the number of their set; some sets are empty."""
     every = [(m, n, period, guarded) for m, n, period, guarded in rows.tolist()]
     bounds = np.searchsorted(number, np.arange(count + 1)).tolist()
-    return tuple(tuple(every[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(tuple(every[a:b]) for a, b in pairwise(bounds))
 
 
 if __name__ == "__main__":

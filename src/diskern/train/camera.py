@@ -18,6 +18,9 @@ Bools = NDArray[np.bool_]
 
 MOST = 96
 """Spots of a pattern that are followed, strongest first."""
+DRAWN = 3 * MOST
+"""Spots that the instrument sees of a pattern, strongest first: enough to replace those that the
+stop or the detector's edge hides.  Large cells diffract into thousands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,10 @@ def _second_grain(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
 
 def _turned(q: Floats, angle: Floats) -> Floats:
     c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    return np.stack([c * q[..., 0] - s * q[..., 1], s * q[..., 0] + c * q[..., 1]], -1)
+    out = np.empty(q.shape)
+    out[..., 0] = c * q[..., 0] - s * q[..., 1]
+    out[..., 1] = s * q[..., 0] + c * q[..., 1]
+    return out
 
 
 def _distort(lists: SpotLists, rng: np.random.Generator, session: int) -> SpotLists:
@@ -85,7 +91,7 @@ def _distort(lists: SpotLists, rng: np.random.Generator, session: int) -> SpotLi
         scale = np.repeat(scale[::session], session)[:b] * (1 + rng.normal(0, 0.004, b))
     axis = rng.uniform(0, np.pi, b)
     q = _turned(lists.q, -axis)
-    q = np.stack([q[..., 0] * ratio[:, None], q[..., 1] / ratio[:, None]], -1)
+    q *= np.stack([ratio, 1 / ratio], -1)[:, None]
     q = _turned(q, axis) * scale[:, None, None] + rng.normal(0, 0.002, (b, 1, 2))
     return SpotLists(q, lists.intensity, lists.hkl)
 
@@ -93,7 +99,8 @@ def _distort(lists: SpotLists, rng: np.random.Generator, session: int) -> SpotLi
 def _off_detector(q: Floats, edge: Floats, rng: np.random.Generator) -> Bools:
     """Beyond a square detector whose middle is not quite the direct beam."""
     offset = rng.normal(0, 0.04, (len(q), 1, 2)) * edge[:, None, None]
-    return np.asarray((np.abs(q - offset) > edge[:, None, None]).any(-1))
+    away = np.abs(q - offset)
+    return np.asarray(np.maximum(away[..., 0], away[..., 1]) > edge[:, None])
 
 
 def _behind_stop(q: Floats, edge: Floats, rng: np.random.Generator) -> Bools:
@@ -132,7 +139,7 @@ def _count(lists: SpotLists, edge: Floats, rng: np.random.Generator) -> SpotList
     total = np.exp(rng.uniform(np.log(3e3), np.log(3e6), b))
     share = lists.intensity / np.maximum(lists.intensity.sum(1, keepdims=True), 1e-30)
     mean = share * total[:, None]
-    radius = np.linalg.norm(lists.q, axis=-1)
+    radius = np.hypot(lists.q[..., 0], lists.q[..., 1])
     fall = np.exp(-radius / np.exp(rng.uniform(np.log(0.3), np.log(1.5), b))[:, None])
     # Background electrons under one spot: the frame's diffuse share over a hundredth of it.
     below = (total * rng.uniform(0.2, 3.0, b) * 1e-3)[:, None] * fall

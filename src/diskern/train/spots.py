@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.train.camera import SpotLists, record
+from diskern.train.camera import DRAWN, SpotLists, record
 from diskern.train.exposures import Exposure, expose
 from diskern.train.recipe import SpotsRecipe
 from diskern.train.samples import FACTS, Block, Field, TrainingSet
@@ -76,10 +76,11 @@ def exposure_facts(exposures: list[Exposure]) -> dict[str, NDArray[Any]]:
 
 
 def joined_lists(exposures: list[Exposure]) -> SpotLists:
-    """Spots of all directions in one padded table."""
-    longest = max(e.spots.intensity.shape[1] for e in exposures)
+    """The `DRAWN` strongest spots of each pattern, of all directions in one padded table."""
+    longest = min(DRAWN, max(e.spots.intensity.shape[1] for e in exposures))
 
     def padded(array: NDArray[Any]) -> NDArray[Any]:
+        array = array[:, :longest]  # spots come strongest first
         more = [(0, 0), (0, longest - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
         return np.pad(array, more)
 

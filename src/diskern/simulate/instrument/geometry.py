@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,6 @@ from scipy.ndimage import affine_transform
 from diskern.errors import DiskernError
 from diskern.simulate.instrument.labels import Floats, Image, Labels
 from diskern.simulate.instrument.transform import Scene, Transform, frame_shape
-
-
-@runtime_checkable
-class Linear(Protocol):
-    """A transform that is a matrix about the direct beam and a shift of it."""
-
-    @property
-    def matrix(self) -> Floats: ...
-    @property
-    def shift(self) -> Floats: ...
 
 
 def resample(image: Image, labels: Labels, matrix: Floats, shift: Floats) -> tuple[Image, Labels]:
@@ -59,8 +49,8 @@ def resample(image: Image, labels: Labels, matrix: Floats, shift: Floats) -> tup
     return moved.astype(np.float32), new
 
 
-class _LinearTransform:
-    """Shared by the dataclasses below: apply the matrix and the shift."""
+class Linear:
+    """A transform that is a matrix about the direct beam and a shift of it, in px."""
 
     @property
     def matrix(self) -> Floats:
@@ -76,7 +66,7 @@ class _LinearTransform:
 
 
 @dataclass(frozen=True)
-class Fused(_LinearTransform):
+class Fused(Linear):
     """Several linear transforms carried out with one interpolation."""
 
     parts: tuple[Linear, ...]
@@ -96,7 +86,7 @@ class Fused(_LinearTransform):
 
 
 @dataclass(frozen=True)
-class Ellipticity(_LinearTransform):
+class Ellipticity(Linear):
     """Residual astigmatism of the projector: circles become ellipses of the same area.
 
     Attributes
@@ -124,7 +114,7 @@ class Ellipticity(_LinearTransform):
 
 
 @dataclass(frozen=True)
-class ScaleError(_LinearTransform):
+class ScaleError(Linear):
     """The camera length is not the stated one: true positions are ``factor`` further out."""
 
     factor: float = 1.0
@@ -141,7 +131,7 @@ class ScaleError(_LinearTransform):
 
 
 @dataclass(frozen=True)
-class InPlaneRotation(_LinearTransform):
+class InPlaneRotation(Linear):
     """The camera turned about the beam by ``angle`` degrees from +column towards +row."""
 
     angle: float = 0.0
@@ -159,7 +149,7 @@ class InPlaneRotation(_LinearTransform):
 
 
 @dataclass(frozen=True)
-class CentreOffset(_LinearTransform):
+class CentreOffset(Linear):
     """The direct beam away from the middle of the image, in px."""
 
     rows: float = 0.0
@@ -179,7 +169,7 @@ class CentreOffset(_LinearTransform):
 
 
 @dataclass(frozen=True)
-class Descan(_LinearTransform):
+class Descan(Linear):
     """Drift of the direct beam with the probe's place in the scan, as misset descan coils give.
 
     Attributes

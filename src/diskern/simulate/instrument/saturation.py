@@ -94,8 +94,10 @@ def spill(frame: Image, full: float, drained: float, reach: int) -> Image:
     for step in (1, -1):
         moving = start.copy()
         for _ in range(reach):
-            moving = np.roll(moving, step, axis=0)
-            moving[0 if step == 1 else -1] = 0
+            if step == 1:
+                moving[1:], moving[0] = moving[:-1].copy(), 0
+            else:
+                moving[:-1], moving[-1] = moving[1:].copy(), 0
             room = np.minimum(np.float32(full) - block, moving)
             block = block + room
             moving = moving - room
