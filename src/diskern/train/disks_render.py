@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+TINY = np.float32(1e-9)
+"""Electrons."""
+
 
 @dataclass(frozen=True, eq=False)
 class Aperture:
@@ -144,8 +147,13 @@ def signal_to_noise(drawn: Drawn, passed: Singles, mean: Singles, variance: Sing
     variance : (B,) of the detector's own noise, in electrons².
     """
     noise = mean + variance.astype(np.float32)[:, None, None]
-    weight = passed * passed / np.maximum(noise, np.float32(1e-9))
-    # Index -1, off the detector, is the zero put in front.
-    padded = torch.from_numpy(np.concatenate([np.zeros(1, np.float32), weight.reshape(-1)]))
-    at = padded[torch.from_numpy(drawn.pixels + 1)].numpy()
-    return np.asarray(np.sqrt(np.einsum("np,np,np->n", drawn.values, drawn.values, at)))
+    share, variances = (_at_pixels(image, drawn.pixels) for image in (passed, noise))
+    signal = drawn.values * share
+    # A disk brings its own noise, also where blur has carried its light away.
+    return np.asarray(np.sqrt((signal**2 / np.maximum(variances, signal + TINY)).sum(1)))
+
+
+def _at_pixels(image: Singles, pixels: Ints) -> Singles:
+    """(N, P·P) values at flat indices into (B, H, W); 0 at −1, off the detector."""
+    padded = torch.from_numpy(np.concatenate([np.zeros(1, np.float32), image.reshape(-1)]))
+    return np.asarray(padded[torch.from_numpy(pixels + 1)].numpy())

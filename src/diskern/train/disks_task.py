@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from diskern.errors import DiskernError
 from diskern.nets.disk_unet import DiskMaps
-from diskern.nets.registry import build
+from diskern.nets.registry import build, load
 from diskern.train.disks import DiskSet
 from diskern.train.disks_batch import to_batch
 from diskern.train.disks_fourier import fourier_loss
@@ -35,8 +36,27 @@ class DiskTask:
         return DiskSet(self.recipe.data, side)
 
     def net(self) -> nn.Module:
-        """The untrained network."""
-        return build(self.recipe.net.architecture, {"width": self.recipe.net.width})
+        """The network before its first step.
+
+        Raises
+        ------
+        DiskernError
+            For weights to start from that are not of the recipe's network.
+        """
+        table = self.recipe.net
+        if not table.start:
+            return build(table.architecture, {"width": table.width})
+        model = load(table.start)
+        if (model.card.architecture, model.card.arguments.get("width")) != (
+            table.architecture,
+            table.width,
+        ):
+            raise DiskernError(
+                f"net.start={table.start!r} holds a {model.card.architecture} of width "
+                f"{model.card.arguments.get('width')}; the recipe's is a {table.architecture} of "
+                f"width {table.width}"
+            )
+        return model.net.train()
 
     def loss(self, net: nn.Module, blocks: Sequence[Block]) -> Mapping[str, torch.Tensor]:
         """Total, then heat map, place, V_g and q_z."""

@@ -23,6 +23,9 @@ class NetTable(Table):
 
     architecture: Literal["proposer", "fourier"] = "proposer"
     width: Annotated[int, Field(ge=4, le=128, multiple_of=4)] = 16
+    start: str = ""
+    """Weights to go on from: a file with its card, relative to the folder of the call, or a
+    shipped network by name; an empty word starts from random weights."""
 
 
 class CheckpointTable(Table):
