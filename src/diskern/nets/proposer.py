@@ -2,13 +2,14 @@
 
 The network sees disks of 2 to 8 px: patterns with larger ones are binned first (which keeps
 their counting statistics), and what it says is carried back to the pixels and, where the
-energy and the scale are known, to volts and 1/Å.
+energy and the scale are known, to volts and 1/Å.  What it cannot see, that disks repeat across
+the pattern, is added to its probabilities (`diskern.nets.disk_support`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from diskern.errors import DiskernError
+from diskern.nets.disk_support import has_support, support_features, supported
 from diskern.nets.disk_unet import DEEPEST, Q_SOFT, STRIDE, DiskMaps, DiskUNet
 from diskern.nets.disk_units import unit_of, volts_of
 from diskern.nets.registry import Model, load
@@ -35,6 +37,8 @@ MOST_ELECTRONS = 1e8
 """Electrons that a pattern may hold."""
 WIDEST = 6.0
 """Standard deviations in ln W and soft Q beyond which nothing is known anyway."""
+LEAST = 0.02
+"""Probability by the network alone below which no support makes a disk of a candidate."""
 MOST = 1000
 """Disks proposed in a pattern, likeliest first."""
 
@@ -148,6 +152,7 @@ class Proposer:
         self.model, self.net, self.pixel_size = model, model.net, pixel_size
         self.energy = None if energy is None else check_energy(energy)
         self._constants = model.card.calibration
+        self._supports = has_support(self._constants)
         self.threshold = threshold or self._constants.get("threshold", 0.3)
         if gain is not None and not (math.isfinite(gain) and gain > 0):
             raise DiskernError(f"gain={gain} must be a positive number of grey levels per electron")
@@ -204,9 +209,22 @@ class Proposer:
         radius, edge, fill = known[:, None].expand(3, count)
         with torch.inference_mode():
             maps = self.net(small, template.expand(count, -1, -1), radius, edge, fill)
-            peaks = heat_peaks(maps, self.threshold, float(shape.radius / binning))
-        found = self._measured(maps, peaks, shape, binning)
-        return _within(_shifted(found, first), patterns.shape[1:])
+            least = min(LEAST, self.threshold) if self._supports else self.threshold
+            peaks = heat_peaks(maps, least, float(shape.radius / binning))
+        found = _within(self._measured(maps, peaks, shape, binning), patterns.shape[1:])
+        if self._supports:
+            found = replace(found, probability=self._supported(found, shape.radius))
+        return _shifted(found, first)
+
+    def _supported(self, found: Proposals, radius: float) -> Floats:
+        """Probabilities of one part's candidates, pattern by pattern."""
+        probability = found.probability.copy()
+        place = np.stack([found.row, found.col], 1)
+        for pattern in np.unique(found.pattern):
+            mine = np.flatnonzero(found.pattern == pattern)
+            features = support_features(place[mine], probability[mine], radius)
+            probability[mine] = supported(features, self._constants)
+        return probability
 
     def _measured(
         self,
@@ -325,12 +343,13 @@ def _within(found: Proposals, shape: tuple[int, ...]) -> Proposals:
 
 
 def _joined(parts: list[Proposals], threshold: float) -> Proposals:
-    """All parts, likeliest first within each pattern and at most `MOST` of them."""
+    """Those above a threshold, likeliest first within each pattern and at most `MOST` of them."""
     if not parts:
         empty = np.zeros(0)
         return Proposals(np.zeros(0, dtype=np.int64), *(empty,) * 8)
     table = {n: np.concatenate([getattr(p, n) for p in parts]) for n in vars(parts[0])}
-    order = np.lexsort((-table["probability"], table["pattern"]))
+    enough = np.flatnonzero(table["probability"] >= threshold)
+    order = enough[np.lexsort((-table["probability"][enough], table["pattern"][enough]))]
     pattern = table["pattern"][order]
     rank = np.arange(len(order)) - np.searchsorted(pattern, pattern)
     kept = order[rank < MOST]

@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from diskern.nets.proposer import Proposals, Proposer
+from diskern.nets.disk_support import fit_support, support_features
+from diskern.nets.proposer import LEAST, Proposals, Proposer
 from diskern.nets.registry import Card, Model, save
 from diskern.train.disks import DiskSet
-from diskern.train.disks_evaluate import best_threshold, evaluate, summary, temperatures
+from diskern.train.disks_batch import probe_image
+from diskern.train.disks_evaluate import (
+    EXCUSED,
+    NEAR,
+    best_threshold,
+    evaluate,
+    match,
+    summary,
+    temperatures,
+)
 from diskern.train.samples import Block
 from diskern.train.train_recipe import TrainRecipe
 
@@ -22,7 +32,8 @@ LOWEST = 0.05
 
 PROTOCOL = (
     "Simulated patterns of crystals whose structure types were held out of training. Threshold "
-    "(largest F1) and temperatures (68 % of errors within one sigma) from the validation side; "
+    "(largest F1), weights of the support by other disks, and temperatures (68 % of errors within "
+    "one sigma) from the validation side; "
     "metrics from the test side, whose structure types are in neither. A disk is found by a "
     "candidate within half a radius; recall is of disks of visibility 0.5 and above, a candidate "
     "without a disk of visibility 0.05 or above is false. Errors are medians over disks that "
@@ -80,9 +91,11 @@ def finish(
         return save(net, replace(card, name="fourier", summary=words), folder)
     say("calibrating on the validation side")
     held = _blocks(recipe, "validation", blocks)
+    support = learned_support(Model(card, net), held)
+    card = replace(card, calibration=support)
     seen = evaluate(finder_of(Model(card, net), LOWEST), held)
     threshold = best_threshold(seen)
-    constants = {"threshold": threshold, **temperatures(seen, threshold)}
+    constants = {"threshold": threshold, **temperatures(seen, threshold), **support}
     card = replace(card, calibration=constants)
     say("measuring on the test side")
     model = Model(card, net)
@@ -94,6 +107,23 @@ def finish(
         summary=(note + " " if note else "") + "Finds diffraction disks; V_g and q_z of each.",
     )
     return save(net, card, folder)
+
+
+def learned_support(model: Model, blocks: list[Block]) -> dict[str, float]:
+    """Weights of `diskern.nets.disk_support` from what a network alone proposes of blocks."""
+    features, right = [], []
+    finder = finder_of(model, LEAST)
+    for block in blocks:
+        shape = block["image"].shape[1:]
+        radius, edge, hole = (float(block[n][0]) for n in ("radius", "edge", "hole"))
+        found = finder(block, probe_image((shape[0], shape[1]), radius, edge, hole))
+        for i, disks in enumerate(block["disks"]):
+            mine = found.pattern == i
+            place = np.stack([found.row[mine], found.col[mine]], 1)
+            truth = disks[disks[:, 4] >= EXCUSED, :2].astype(np.float64)
+            features.append(support_features(place, found.probability[mine], radius))
+            right.append(match(place, truth, NEAR * radius) >= 0)
+    return fit_support(np.concatenate(features), np.concatenate(right))
 
 
 def _blocks(recipe: TrainRecipe, side: str, count: int) -> list[Block]:
