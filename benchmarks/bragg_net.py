@@ -209,7 +209,7 @@ def main() -> None:
         level = model.card.calibration["threshold"]
         rows = {
             "network": (network, level),
-            "matched filter": (evaluate(matched_filter, blocks), 0.0),
+            "matched filter": (evaluate(matched_filter, blocks), 0.5),
         }
         for name, file in (("other weights", options.beside), ("published", options.fourier)):
             if file:
