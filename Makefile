@@ -46,7 +46,7 @@ demo: $(VENV)/.installed ## simulated patterns, identified: figures and a report
 	@$(BIN)/diskern demo $(DEMO)
 
 test: $(VENV)/.developed ## all tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 lint: $(VENV)/.developed ## style and types
 	$(BIN)/ruff check .

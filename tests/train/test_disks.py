@@ -115,3 +115,15 @@ def test_brighter_patterns_show_more() -> None:
 def test_recipes_refuse_what_cannot_be() -> None:
     with pytest.raises(ValueError, match="size"):
         DisksRecipe(name="a", crystals=({"source": "common"},), size=100)  # type: ignore[arg-type]
+
+
+def test_a_disk_is_seen_no_better_than_its_own_electrons_allow() -> None:
+    aperture = Aperture(4.0, 0.4, 0.0, np.eye(2))
+    drawn = draw_rocked(
+        rocked(np.array([[0.0, 3.0]])), np.array([[20.0, 20.0]]), aperture, (41, 41)
+    )
+    # Blur may leave the mean image next to nothing where the disk was drawn.
+    dark = np.full((1, 41, 41), 1e-7, dtype=np.float32)
+    ratio = signal_to_noise(drawn, np.full((1, 41, 41), 40.0, np.float32), dark, np.zeros(1))
+    electrons = drawn.values.sum(1) * 40
+    assert (ratio <= 1.001 * np.sqrt(electrons)).all()

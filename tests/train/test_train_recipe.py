@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from diskern.errors import DiskernError
+from diskern.nets.registry import load
+from diskern.train.disks_task import DiskTask
 from diskern.train.train_recipe import load_train_recipe, parse_train_recipe, train_recipe_names
 
 
@@ -58,3 +61,18 @@ def test_tables_depend_on_what_decides_them_only() -> None:
     same = data.model_copy(update={"dose": data.radius, "bloch": 0.5, "blocks": 9})
     other = data.model_copy(update={"max_index": 2})
     assert data.table_key == same.table_key != other.table_key
+
+
+def test_a_training_may_start_from_weights():
+    recipe = load_train_recipe("disks_more")
+    net = DiskTask(recipe).net()
+    shipped = load("proposer").net.state_dict()
+    assert net.training
+    assert all(torch.equal(value, shipped[name]) for name, value in net.state_dict().items())
+
+
+def test_weights_of_another_width_start_nothing():
+    recipe = load_train_recipe("disks_more")
+    wide = recipe.model_copy(update={"net": recipe.net.model_copy(update={"width": 24})})
+    with pytest.raises(DiskernError, match="width 16"):
+        DiskTask(wide).net()
