@@ -115,7 +115,8 @@ class DiskTask:
             options=self.options or DiskOptions(),
             proposer=self.proposer,
         )
-        columns = {name: getattr(found, name) for name in COLUMNS}
+        # In the types that are kept: half of what the fit computed in.
+        columns = {n: getattr(found, n).astype(kind) for n, (kind, *_) in COLUMNS.items()}
         return {"pattern": found.pattern, **columns}
 
 
@@ -146,12 +147,14 @@ class Search:
         workers = executor
         if isinstance(executor, Executor):
             workers = Workers(executor, os.cpu_count() or 1)
-        parts = run_blocks(
+        found = run_blocks(
             self.work,
             workers=workers,  # type: ignore[arg-type]  # an Executor was wrapped
             folder=None if directory is None else Path(directory),
             progress=progress,
         )
+        parts = [dict(part) for part in found]
+        del found
         width = self.scan.shape[1]
         which = [
             t.positions(width)[p["pattern"]] for t, p in zip(self.work.tiles, parts, strict=True)
@@ -160,7 +163,8 @@ class Search:
             self.scan.shape[:2],
             self.scan.shape[2:],
             np.concatenate(which),
-            {name: np.concatenate([p[name] for p in parts]) for name in COLUMNS},
+            # One column after the other leaves the blocks, so that none is held twice for long.
+            {name: np.concatenate([p.pop(name) for p in parts]) for name in COLUMNS},
             self.calibration,
             self.provenance,
         )
