@@ -19,48 +19,67 @@ def _option(panel: str, metavar: str, words: str, *names: str) -> Any:
 _SPECIMEN, _MICROSCOPE, _OUTPUT = "Specimen", "Microscope", "Output"
 
 
+Crystals = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CRYSTAL...", help="CIF files, or common phases: Si, Al …", show_default=False
+    ),
+]
+Output = Annotated[Path, _option(_OUTPUT, "FILE", ".h5 or .zarr.", "--output", "-o")]
+Size = Annotated[str, _option(_SPECIMEN, "YxX", "Scan positions, rows x columns.", "--scan")]
+Grains = Annotated[int, _option(_SPECIMEN, "N", "Number of Voronoi grains.")]
+Zone = Annotated[
+    str | None, _option(_SPECIMEN, "U,V,W", "Common axis of the grains; any by default.")
+]
+Thickness = Annotated[
+    str, _option(_SPECIMEN, "nm[,nm]", "Foil thickness, or a wedge from left to right.")
+]
+Strain = Annotated[float, _option(_SPECIMEN, "%", "Amplitude of a smooth strain field.")]
+Bend = Annotated[float, _option(_SPECIMEN, "MRAD", "Tilt at the edges of the scan.")]
+Step = Annotated[float, _option(_SPECIMEN, "nm", "Scan step.")]
+Displacement = Annotated[
+    float | None, _option(_SPECIMEN, "Å", "rms displacement of every atom, else the CIF's.")
+]
+Voltage = Annotated[float, _option(_MICROSCOPE, "kV", "Accelerating voltage.")]
+Semiangle = Annotated[float, _option(_MICROSCOPE, "MRAD", "Convergence half-angle.")]
+Edge = Annotated[int, _option(_MICROSCOPE, "PX", "Edge of the square detector.")]
+PixelSize = Annotated[float, _option(_MICROSCOPE, "1/Å", "Per detector pixel.")]
+Method = Annotated[
+    str, _option(_MICROSCOPE, "NAME", "disks (quick, two-beam) or bloch (exact, slow).")
+]
+Dose = Annotated[
+    float | None, _option(_MICROSCOPE, "N", "Electrons per pattern; noise-free without.")
+]
+Kind = Annotated[
+    str | None,
+    _option(_MICROSCOPE, "KIND", "hybrid, ccd or picture: a whole instrument, drawn by seed."),
+]
+Seed = Annotated[int, _option(_SPECIMEN, "N", "Decides every random draw.")]
+Json = Annotated[
+    str | None, _option(_OUTPUT, "FILE", "What was made, as JSON; - for standard output.")
+]
+
+
 def scan(
-    crystal: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CRYSTAL...", help="CIF files, or common phases: Si, Al …", show_default=False
-        ),
-    ],
-    output: Annotated[Path, _option(_OUTPUT, "FILE", ".h5 or .zarr.", "--output", "-o")],
-    size: Annotated[
-        str, _option(_SPECIMEN, "YxX", "Scan positions, rows x columns.", "--scan")
-    ] = "32x32",
-    grains: Annotated[int, _option(_SPECIMEN, "N", "Number of Voronoi grains.")] = 1,
-    zone: Annotated[
-        str | None, _option(_SPECIMEN, "U,V,W", "Common axis of the grains; any by default.")
-    ] = None,
-    thickness: Annotated[
-        str, _option(_SPECIMEN, "nm[,nm]", "Foil thickness, or a wedge from left to right.")
-    ] = "30",
-    strain: Annotated[float, _option(_SPECIMEN, "%", "Amplitude of a smooth strain field.")] = 0.0,
-    bend: Annotated[float, _option(_SPECIMEN, "MRAD", "Tilt at the edges of the scan.")] = 0.0,
-    step: Annotated[float, _option(_SPECIMEN, "nm", "Scan step.")] = 2.0,
-    displacement: Annotated[
-        float | None, _option(_SPECIMEN, "Å", "rms displacement of every atom, else the CIF's.")
-    ] = None,
-    voltage: Annotated[float, _option(_MICROSCOPE, "kV", "Accelerating voltage.")] = 200.0,
-    semiangle: Annotated[float, _option(_MICROSCOPE, "MRAD", "Convergence half-angle.")] = 1.5,
-    detector: Annotated[int, _option(_MICROSCOPE, "PX", "Edge of the square detector.")] = 128,
-    pixel_size: Annotated[float, _option(_MICROSCOPE, "1/Å", "Per detector pixel.")] = 0.02,
-    method: Annotated[
-        str, _option(_MICROSCOPE, "NAME", "disks (quick, two-beam) or bloch (exact, slow).")
-    ] = "disks",
-    dose: Annotated[
-        float | None, _option(_MICROSCOPE, "N", "Electrons per pattern; noise-free without.")
-    ] = None,
-    instrument: Annotated[
-        str | None,
-        _option(_MICROSCOPE, "KIND", "hybrid, ccd or picture: a whole instrument, drawn by seed."),
-    ] = None,
-    seed: Annotated[int, _option(_SPECIMEN, "N", "Decides every random draw.")] = 0,
-    json: Annotated[
-        str | None, _option(_OUTPUT, "FILE", "What was made, as JSON; - for standard output.")
-    ] = None,
+    crystal: Crystals,
+    output: Output,
+    size: Size = "32x32",
+    grains: Grains = 1,
+    zone: Zone = None,
+    thickness: Thickness = "30",
+    strain: Strain = 0.0,
+    bend: Bend = 0.0,
+    step: Step = 2.0,
+    displacement: Displacement = None,
+    voltage: Voltage = 200.0,
+    semiangle: Semiangle = 1.5,
+    detector: Edge = 128,
+    pixel_size: PixelSize = 0.02,
+    method: Method = "disks",
+    dose: Dose = None,
+    instrument: Kind = None,
+    seed: Seed = 0,
+    json: Json = None,
 ) -> None:
     """4D-STEM scan of grains with known strain, tilt, orientation, phase and thickness.
 
@@ -69,8 +88,6 @@ def scan(
     Example:  diskern simulate scan Al --scan 64x64 --grains 8 --strain 1 --dose 1e6 -o al.h5
     """
     with progress("simulating") as tell:
-        from dataclasses import replace
-
         from diskern.simulate.scan import ScanOptions, simulate_scan
         from diskern.simulate.scan_write import write_scan
 
@@ -85,7 +102,7 @@ def scan(
             pixel_size=pixel_size,
             scan_step=(step * 10, step * 10),
             instrument=_instrument(instrument, dose, (detector, detector), pixel_size, seed),
-            options=replace(ScanOptions(), method=method),  # type: ignore[arg-type]  # checked there
+            options=ScanOptions(method=method),  # type: ignore[arg-type]  # checked there
         )
         write_scan(made, output, progress=lambda done, rows: tell(f"simulating {done}/{rows}"))
     facts = {
