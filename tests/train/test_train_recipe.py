@@ -7,7 +7,7 @@ import torch
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
-from diskern.train.disks_task import DiskTask
+from diskern.train.task import task_of
 from diskern.train.train_recipe import load_train_recipe, parse_train_recipe, train_recipe_names
 
 
@@ -63,10 +63,11 @@ def test_tables_depend_on_what_decides_them_only() -> None:
     assert data.table_key == same.table_key != other.table_key
 
 
-def test_a_training_may_start_from_weights():
-    recipe = load_train_recipe("disks_more")
-    net = DiskTask(recipe).net()
-    shipped = load("proposer").net.state_dict()
+@pytest.mark.parametrize("name", ["disks_more", "spot_set_more"])
+def test_a_training_may_start_from_weights(name):
+    recipe = load_train_recipe(name)
+    net = task_of(recipe).net()
+    shipped = load(recipe.net.start).net.state_dict()
     assert net.training
     assert all(torch.equal(value, shipped[name]) for name, value in net.state_dict().items())
 
@@ -74,5 +75,5 @@ def test_a_training_may_start_from_weights():
 def test_weights_of_another_width_start_nothing():
     recipe = load_train_recipe("disks_more")
     wide = recipe.model_copy(update={"net": recipe.net.model_copy(update={"width": 24})})
-    with pytest.raises(DiskernError, match="width 16"):
-        DiskTask(wide).net()
+    with pytest.raises(DiskernError, match="width 16 instead of 24"):
+        task_of(wide).net()

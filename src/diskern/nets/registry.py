@@ -78,6 +78,30 @@ def load(name: str | Path = "proposer") -> Model:
     return Model(card, net.eval())
 
 
+def begin(architecture: str, arguments: Mapping[str, Any], start: str | Path = "") -> nn.Module:
+    """A network to be trained: a fresh one, or weights to go on from.
+
+    Parameters
+    ----------
+    start : weights by name or file, see `load`; an empty word starts from random weights.
+
+    Raises
+    ------
+    DiskernError
+        For weights that are not of such a network.
+    """
+    if not start:
+        return build(architecture, arguments)
+    model = load(start)
+    theirs = {"architecture": model.card.architecture, **model.card.arguments}
+    own = {"architecture": architecture, **arguments}
+    if theirs != own:
+        wrong = [k for k in own if theirs.get(k) != own[k]]
+        says = ", ".join(f"{k} {theirs.get(k)} instead of {own[k]}" for k in wrong)
+        raise DiskernError(f"weights {start} to start from have {says}")
+    return model.net.train()
+
+
 def save(net: nn.Module, card: Card, folder: Path) -> Path:
     """Write ``<name>.safetensors`` and its card, whose hash is set to that of the file."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}

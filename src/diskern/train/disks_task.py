@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diskern.errors import DiskernError
 from diskern.nets.disk_unet import DiskMaps
-from diskern.nets.registry import build, load
+from diskern.nets.registry import begin
 from diskern.train.disks import DiskSet
 from diskern.train.disks_batch import to_batch
 from diskern.train.disks_fourier import fourier_loss
@@ -44,19 +43,7 @@ class DiskTask:
             For weights to start from that are not of the recipe's network.
         """
         table = self.recipe.net
-        if not table.start:
-            return build(table.architecture, {"width": table.width})
-        model = load(table.start)
-        if (model.card.architecture, model.card.arguments.get("width")) != (
-            table.architecture,
-            table.width,
-        ):
-            raise DiskernError(
-                f"net.start={table.start!r} holds a {model.card.architecture} of width "
-                f"{model.card.arguments.get('width')}; the recipe's is a {table.architecture} of "
-                f"width {table.width}"
-            )
-        return model.net.train()
+        return begin(table.architecture, {"width": table.width}, table.start)
 
     def loss(self, net: nn.Module, blocks: Sequence[Block]) -> Mapping[str, torch.Tensor]:
         """Total, then heat map, place, V_g and q_z."""

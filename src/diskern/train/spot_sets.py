@@ -48,7 +48,7 @@ MOST_SPOTS = 120
 """Beams of a pattern that are kept, strongest first."""
 RUN = 48
 """Sheets of a run, which are kept in memory where they come again."""
-MADE_UP = 0.75
+MADE_UP = 0.6
 """Share of the blocks without a crystal that show nothing at all; the others show two grains."""
 FEWEST_SPOTS = 4
 """A pattern with fewer shows a crystal or none: it is not asked."""

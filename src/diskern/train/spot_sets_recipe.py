@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from diskern.train.recipe import Count, Kilovolts, Positive, Range, Recipe, Share, Table
 from diskern.train.schedules import OptimiserTable
-from diskern.train.train_recipe import CheckpointTable
+from diskern.train.train_recipe import CheckpointTable, StartTable
 
 
 class SpotSetsRecipe(Recipe):
@@ -59,7 +59,7 @@ class SpotSetsRecipe(Recipe):
     """How often each run of training sheets comes; sets are drawn anew each time."""
 
 
-class SpotNetTable(Table):
+class SpotNetTable(StartTable):
     """The spot-set network."""
 
     architecture: Literal["spot_set"] = "spot_set"

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, SHAPE, TOKEN_FIELDS, SpotTokens
-from diskern.nets.registry import build
+from diskern.nets.registry import begin
 from diskern.nets.spot_set import SpotSets as Inputs
 from diskern.nets.spot_set import Verdicts
 from diskern.symmetry.spot_inputs import as_inputs, known_scales
@@ -60,8 +60,14 @@ class SpotSetTask:
         return SpotSets(self.recipe.data, side)
 
     def net(self) -> nn.Module:
-        """The untrained network."""
-        return build(self.recipe.net.architecture, self.arguments)
+        """The network before its first step.
+
+        Raises
+        ------
+        DiskernError
+            For weights to start from that are not of the recipe's network.
+        """
+        return begin(self.recipe.net.architecture, self.arguments, self.recipe.net.start)
 
     def loss(self, net: nn.Module, blocks: Sequence[Block]) -> Mapping[str, torch.Tensor]:
         """Total, that of patterns alone and of sets (in nats), and that of refusal."""

@@ -18,14 +18,19 @@ from diskern.train.schedules import Optimiser, OptimiserTable
 _SHIPPED = files("diskern.train") / "recipes" / "nets"
 
 
-class NetTable(Table):
+class StartTable(Table):
+    """What a network is trained from."""
+
+    start: str = ""
+    """Weights to go on from: a file with its card, relative to the folder of the call, or a
+    shipped network by name; an empty word starts from random weights."""
+
+
+class NetTable(StartTable):
     """Which network; ``width`` means channels of its finest level."""
 
     architecture: Literal["proposer", "fourier"] = "proposer"
     width: Annotated[int, Field(ge=4, le=128, multiple_of=4)] = 16
-    start: str = ""
-    """Weights to go on from: a file with its card, relative to the folder of the call, or a
-    shipped network by name; an empty word starts from random weights."""
 
 
 class CheckpointTable(Table):
