@@ -191,18 +191,13 @@ def _equations(window: _Windows, state: Floats) -> tuple[Floats, Floats, Floats]
     shape = np.exp(-square / (2 * width**2))
     model = height * shape
     residual = window.value - model - state[:, 4:5]
-    jacobian = np.stack(
-        [
-            model * down / width**2,
-            model * across / width**2,
-            model * square / width**3,
-            shape,
-            np.ones_like(shape),
-        ],
-        axis=2,
-    )
-    weighted = jacobian * window.weight[:, :, None]
-    cost = np.sum(window.weight * residual**2, axis=1)
-    gradient = np.einsum("npk,np->nk", weighted, residual)
-    normal = np.swapaxes(weighted, 1, 2) @ jacobian
+    jacobian = np.empty((len(state), 5, shape.shape[1]))
+    np.multiply(model, down / width**2, out=jacobian[:, 0])
+    np.multiply(model, across / width**2, out=jacobian[:, 1])
+    np.multiply(model, square / width**3, out=jacobian[:, 2])
+    jacobian[:, 3], jacobian[:, 4] = shape, 1.0
+    weighted = jacobian * window.weight[:, None, :]
+    cost = np.einsum("np,np,np->n", window.weight, residual, residual)
+    gradient = (weighted @ residual[:, :, None])[:, :, 0]
+    normal = weighted @ np.swapaxes(jacobian, 1, 2)
     return cost, gradient, normal

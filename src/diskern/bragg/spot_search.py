@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
+from scipy.spatial import cKDTree
 
 from diskern.bragg.spot_fit import Peaks
 from diskern.patterns.geometry import Centre
@@ -243,12 +244,15 @@ def _resolved(summits: _Summits, levels: list[_Level]) -> Bools:
     """
     keep = summits.round.copy()
     members = np.zeros(len(keep), dtype=bool)
-    for i in np.nonzero(summits.round)[0]:
-        width = summits.width[i]
-        inside = np.linalg.norm(summits.place - summits.place[i], axis=1) < 1.6 * width
-        finer = (summits.width < 0.9 * width) & (summits.width > 0.14 * width)
-        strong = summits.significance > 0.2 * summits.significance[i]
-        parts = np.nonzero(inside & finer & strong)[0]
+    wide = np.nonzero(summits.round)[0]
+    inside = cKDTree(summits.place).query_ball_point(
+        summits.place[wide], 1.6 * summits.width[wide], return_sorted=True
+    )
+    for i, near in zip(wide, inside, strict=True):
+        width, about = summits.width[i], np.array(near)
+        finer = (summits.width[about] < 0.9 * width) & (summits.width[about] > 0.14 * width)
+        strong = summits.significance[about] > 0.2 * summits.significance[i]
+        parts = about[finer & strong]
         if len(parts) < 2:
             continue
         for number in np.unique(summits.level[parts]):

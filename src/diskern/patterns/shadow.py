@@ -83,14 +83,18 @@ def _dark_regions(level: Image, use: Bools, noise: float, least_step: float) -> 
     steep = (high > max(4 * noise, least_step)) & (low < 0.45 * high)
     for threshold in zero + np.geomspace(max(3 * noise, 2e-3 * (top - zero)), top - zero, 14):
         labels, count = ndimage.label((level < threshold) & use)
+        boxes = ndimage.find_objects(labels)
         for index in _large_border_labels(labels, count):
-            region = labels == index
-            edge = ndimage.binary_dilation(region) & ~region & use
-            if edge.sum() < 0.1 * min(level.shape) or steep[edge].mean() < 0.5:
+            about = tuple(slice(max(s.start - BEYOND, 0), s.stop + BEYOND) for s in boxes[index - 1])
+            region = labels[about] == index
+            edge = ndimage.binary_dilation(region) & ~region & use[about]
+            length = int(edge.sum())
+            if length < 0.1 * min(level.shape) or steep[about][edge].mean() < 0.5:
                 continue
-            share, length = _sharp_edge(level, use, region, zero, max(4 * noise, least_step))
+            least = max(4 * noise, least_step)
+            share = _sharp_edge(level[about], use[about], region, edge, zero, least)
             if share > 0.55:
-                candidates.append((share * np.sqrt(length), region))
+                candidates.append((share * np.sqrt(length), labels == index))
     for _, region in sorted(candidates, key=lambda c: -c[0]):
         if not (found & region).any():
             found |= region
@@ -98,19 +102,13 @@ def _dark_regions(level: Image, use: Bools, noise: float, least_step: float) -> 
 
 
 def _sharp_edge(
-    level: Image, use: Bools, region: Bools, zero: float, least_step: float
-) -> tuple[float, int]:
-    """Share of a region's edge that is a shadow's, and the edge's length in px.
+    level: Image, use: Bools, region: Bools, edge: Bools, zero: float, least_step: float
+) -> float:
+    """Share of a region's edge that is a shadow's.
 
     Across a shadow's edge the level jumps from near the dark level to a plateau; where the
     light merely fades, it goes on rising outside as it did before.
     """
-    edge = ndimage.binary_dilation(region) & ~region & use
-    length = int(edge.sum())
-    if length == 0:
-        return 0.0, 0
-    about = tuple(slice(max(i.min() - BEYOND, 0), i.max() + BEYOND + 1) for i in np.nonzero(edge))
-    level, use, region, edge = level[about], use[about], region[about], edge[about]
     inward = ndimage.distance_transform_cdt(region, "chessboard")
     outward = ndimage.distance_transform_cdt(~region, "chessboard")
     here = np.nonzero(edge)
@@ -125,7 +123,7 @@ def _sharp_edge(
     far = mean_near(use & (outward >= 5) & (outward < 10), 19) - zero
     step = near - inside
     sharp = (step > least_step) & (inside < 0.4 * near) & (np.abs(far - near) < 0.6 * step)
-    return float(np.mean(sharp)), length
+    return float(np.mean(sharp))
 
 
 def _large_border_labels(labels: NDArray[Any], count: int) -> list[int]:
