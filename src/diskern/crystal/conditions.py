@@ -286,11 +286,10 @@ def _glide(number: int, plane: str, known: Bools, hint: str) -> tuple[str, Bools
     """Letter of the glide plane that explains the absences of ``plane``, and all known now."""
     if not plane:
         return "", known
-    inside = _belongs(_GRID, plane)
     absent = _absences(number)
     fits: dict[str, Bools] = {}
-    for letter, vector in _GLIDES[plane].items():
-        made = (_GRID @ np.array(vector) % DENOMINATOR != 0) & inside
+    for letter in _GLIDES[plane]:
+        made = _made_by(plane, letter)
         # Only planes whose every reflection obeys the letter; more is left to other elements.
         if (made & ~absent).any() or not (made & ~known).any():
             continue
@@ -301,6 +300,13 @@ def _glide(number: int, plane: str, known: Bools, hint: str) -> tuple[str, Bools
     best = [letter for letter, made in fits.items() if int((made & ~known).sum()) == most]
     letter = next((c for c in best if c in hint), best[0])
     return letter, known | _spread(number, fits[letter], absent)
+
+
+@cache
+def _made_by(plane: str, letter: str) -> Bools:
+    """(grid,) what a glide plane forbids."""
+    vector = np.array(_GLIDES[plane][letter])
+    return np.asarray((_GRID @ vector % DENOMINATOR != 0) & _belongs(_GRID, plane))
 
 
 def _spread(number: int, made: Bools, absent: Bools) -> Bools:

@@ -85,7 +85,8 @@ def _dark_regions(level: Image, use: Bools, noise: float, least_step: float) -> 
         labels, count = ndimage.label((level < threshold) & use)
         boxes = ndimage.find_objects(labels)
         for index in _large_border_labels(labels, count):
-            about = tuple(slice(max(s.start - BEYOND, 0), s.stop + BEYOND) for s in boxes[index - 1])
+            box = boxes[index - 1]
+            about = tuple(slice(max(s.start - BEYOND, 0), s.stop + BEYOND) for s in box)
             region = labels[about] == index
             edge = ndimage.binary_dilation(region) & ~region & use[about]
             length = int(edge.sum())

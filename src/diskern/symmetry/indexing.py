@@ -111,20 +111,46 @@ def starting_orientations(
     """The proposals most worth refining, best first."""
     counted, refined = COUNTED_DEEP if deep else COUNTED
     limit = refined if limit is None else limit
+    best = covering(table, view, max(counted, limit), deep=deep).hypotheses
+    if len(best) <= limit:
+        return best
+    likelihood = loose_likelihood(table, view, best)
+    return best.select(np.argsort(-likelihood, kind="stable")[:limit])
+
+
+@dataclass(frozen=True, eq=False)
+class Covering:
+    """Proposals, best first, by how well they cover the spots.
+
+    Attributes
+    ----------
+    score : (H,) gain over stray spots, missing reflections not counted.
+    """
+
+    hypotheses: Hypotheses
+    score: Floats
+
+    @property
+    def best(self) -> float:
+        """Of the first, -inf where there is none."""
+        return float(self.score[0]) if len(self.score) else -np.inf
+
+
+def covering(table: KinematicTable, view: SpotView, limit: int, *, deep: bool) -> Covering:
+    """The proposals that cover the spots best."""
     proposals = propose(table, view, DEEP if deep else SHALLOW)
     if not len(proposals):
-        return proposals
+        return Covering(proposals, np.zeros(0))
     score = quick_score(table, view, proposals.matrix, proposals.scale)
-    best = np.argsort(-score, kind="stable")[: max(counted, limit)]
-    matrix, scale = proposals.matrix[best], proposals.scale[best]
-    if len(best) > limit:
-        distortion = 1.5 * max(view.distortion, 0.008)
-        likelihood, _ = log_likelihood(
-            table, view, matrix, scale, distortion=distortion, rods=RODS[:1]
-        )
-        order = np.argsort(-likelihood, kind="stable")[:limit]
-        matrix, scale = matrix[order], scale[order]
-    return Hypotheses(matrix, scale)
+    best = np.argsort(-score, kind="stable")[:limit]
+    return Covering(proposals.select(best), score[best])
+
+
+def loose_likelihood(table: KinematicTable, view: SpotView, hypotheses: Hypotheses) -> Floats:
+    """(H,) likelihood of proposals as they stand, places taken loosely."""
+    matrix, scale = hypotheses.matrix, hypotheses.scale
+    distortion = 1.5 * max(view.distortion, 0.008)
+    return log_likelihood(table, view, matrix, scale, distortion=distortion, rods=RODS[:1])[0]
 
 
 def distinct(table: KinematicTable, matrix: Floats, limit: int) -> Ints:

@@ -67,6 +67,10 @@ class Hypotheses:
     def __len__(self) -> int:
         return len(self.scale)
 
+    def select(self, keep: Ints) -> Hypotheses:
+        """Some of them, in that order."""
+        return Hypotheses(self.matrix[keep], self.scale[keep])
+
     @classmethod
     def join(cls, parts: list[Hypotheses]) -> Hypotheses:
         """All of several, in order."""

@@ -24,6 +24,10 @@ Ints = NDArray[np.int64]
 
 G_MAX = 2.4
 """1/Å; a pattern is seldom wider, and large cells are cut earlier."""
+LEAST_REACH = 1.2
+"""1/Å that every table goes to: symmetry is told from its reflections."""
+REACH_STEP = 0.3
+"""1/Å in which reaches are rounded up, so that patterns alike share tables."""
 MAX_REFLECTIONS = 6000
 TYPICAL_U_ISO = 0.006
 """Å², given to atoms whose displacement is unknown (B = 0.5 Å², a hard crystal at 300 K)."""
@@ -38,10 +42,12 @@ MULTIPLE = 0.25
 cells."""
 GENERATORS = 120
 """Shortest reflections that fix the primitive reciprocal lattice."""
-LOOKED_AT = 1000
-"""Shortest reflections among which those are sought."""
+LOOKED_AT = (320, 1000)
+"""Shortest reflections among which those are sought, and among how many more if need be."""
 TESTED = 400
 """Shortest reflections whose strengths must agree for a rotation to count as a symmetry."""
+HALF_SPACE = np.array([1_000_000, 1_000, 1])
+"""Of hkl and its Friedel mate one has a positive product with this."""
 SAME_STRENGTH = 0.02
 GENERIC = np.array([[0.8427, 0.4561, 0.2863], [0.3319, 0.5237, 0.7846]])
 """Two directions near which no axis or plane of symmetry lies."""
@@ -233,25 +239,34 @@ class KinematicTable:
         return length[start], flux / flux.max(), names
 
 
-_tables: weakref.WeakKeyDictionary[Crystal, KinematicTable] = weakref.WeakKeyDictionary()
+_tables: weakref.WeakKeyDictionary[Crystal, tuple[float, KinematicTable]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def kinematic_table(crystal: Crystal) -> KinematicTable:
-    """The crystal's table, computed on first use and kept as long as the crystal lives."""
-    table = _tables.get(crystal)
-    if table is None:
-        table = _tables[crystal] = _build(crystal)
-    return table
+def kinematic_table(crystal: Crystal, reach: float = G_MAX) -> KinematicTable:
+    """The crystal's table, computed on first use and kept as long as the crystal lives.
+
+    Parameters
+    ----------
+    reach : 1/Å as far as reflections are needed; the table may go farther, and of large cells
+        it goes less far.
+    """
+    wanted = min(max(np.ceil(reach / REACH_STEP) * REACH_STEP, LEAST_REACH), G_MAX)
+    kept = _tables.get(crystal)
+    if kept is None or kept[0] < wanted:
+        kept = _tables[crystal] = wanted, _build(crystal, wanted)
+    return kept[1]
 
 
-def _build(crystal: Crystal) -> KinematicTable:
+def _build(crystal: Crystal, reach: float = G_MAX) -> KinematicTable:
     # Room for about MAX_REFLECTIONS in the ball; centring leaves fewer.
-    g_max = min(G_MAX, float((MAX_REFLECTIONS * 0.75 / (np.pi * crystal.volume)) ** (1 / 3)))
+    g_max = min(reach, float((MAX_REFLECTIONS * 0.75 / (np.pi * crystal.volume)) ** (1 / 3)))
     every = reciprocal_vectors(crystal, g_max)
     basis = _primitive_basis(crystal, *every)
     hkl, g = _generated(*every, basis)
-    if g_max < G_MAX and len(hkl) < MAX_REFLECTIONS / 1.5:
-        g_max = min(G_MAX, g_max * (MAX_REFLECTIONS / max(len(hkl), 1)) ** (1 / 3))
+    if g_max < reach and len(hkl) < MAX_REFLECTIONS / 1.5:
+        g_max = min(reach, g_max * (MAX_REFLECTIONS / max(len(hkl), 1)) ** (1 / 3))
         hkl, g = _generated(*reciprocal_vectors(crystal, g_max), basis)
     length = np.linalg.norm(g, axis=1)
     # Row n - 1 - i is the Friedel mate of row i.
@@ -285,9 +300,14 @@ def _primitive_basis(crystal: Crystal, hkl: Ints, g: Floats) -> Floats:
     Centring absences hold for every reflection, so the shortest that are lit generate it.
     """
     length = np.linalg.norm(g, axis=1)
-    few = np.argsort(np.round(length, 9), kind="stable")[:LOOKED_AT]
-    strength = _relative(_squared_structure_factors(crystal, hkl[few], length[few]))
-    return _generated_basis(hkl[few][strength > 0])
+    order = np.argsort(np.round(length, 9), kind="stable")
+    for count in LOOKED_AT:
+        few = order[:count]
+        strength = _relative(_squared_structure_factors(crystal, hkl[few], length[few]))
+        lit = hkl[few][strength > 0]
+        if len(lit) >= GENERATORS:
+            break
+    return _generated_basis(lit)
 
 
 def _generated(hkl: Ints, g: Floats, basis: Floats) -> tuple[Ints, Floats]:
@@ -335,7 +355,8 @@ def _laue_rotations(table: KinematicTable) -> Floats:
         return np.eye(3)[None]
     direct: Floats = np.asarray(np.linalg.inv(table.basis).T, dtype=np.float64)
     matrices = _lattice_rotations(direct)
-    few = slice(0, TESTED)
+    # A reflection and its Friedel mate say the same.
+    few = np.flatnonzero((table.hkl[:TESTED] @ HALF_SPACE) > 0)
     row, _ = table.nearest(table.g[few] @ np.swapaxes(matrices, 1, 2))
     image = np.where(row < 0, 0.0, table.strength[row])
     original = table.strength[few]

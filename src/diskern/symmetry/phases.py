@@ -22,17 +22,18 @@ from diskern.errors import DiskernError
 from diskern.patterns.geometry import Ellipse
 from diskern.symmetry.identification import PhaseMatch
 from diskern.symmetry.indexing import (
+    COUNTED,
     Indexing,
+    covering,
     describe,
     empty_fit,
     fit_pattern,
+    loose_likelihood,
     refined,
-    starting_orientations,
 )
-from diskern.symmetry.indexing_hypotheses import Hypotheses
 from diskern.symmetry.indexing_view import SpotView, spot_view
-from diskern.symmetry.kinematic_table import KinematicTable, kinematic_table
-from diskern.symmetry.orientation_fit import FLAT_SCALE, Fit, log_likelihood
+from diskern.symmetry.kinematic_table import G_MAX, KinematicTable, kinematic_table
+from diskern.symmetry.orientation_fit import FLAT_SCALE, Fit
 from diskern.symmetry.phases_joint import Geometry, joint_fit
 from diskern.symmetry.phases_unknown import unknown_evidence
 from diskern.symmetry.zone_names import nearest_zone
@@ -42,8 +43,11 @@ Floats = NDArray[np.float64]
 TEMPERATURE, TEMPERATURE_UNSCALED = 2.0, 5.0
 """Divides the evidence before shares are taken: the model of a pattern is only a model, and without
 a scale more of it rests on intensities.  Both from ``benchmarks/phase_calibration.py``."""
+SCREENED = 60
+"""Candidates whose missing reflections are counted: those whose best proposal covers the spots
+best."""
 REFINED = 30
-"""Candidates whose proposals are refined: those whose best one covers the spots best."""
+"""Candidates whose proposals are refined: those whose best one is likeliest as it stands."""
 SEARCHED_DEEPLY = 8
 """Candidates that get a second, thorough search."""
 KEPT = 12
@@ -211,12 +215,9 @@ def _about_the_right_beam(
 def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list[_Candidate]:
     """All candidates on the fullest pattern, the better ones on all; most evident first."""
     lead = int(np.argmax([len(view) for view in views]))
-    tables = [kinematic_table(c) for c in candidates]
-    starts = [starting_orientations(table, views[lead], deep=False) for table in tables]
-    promise = [_promise(*one, views[lead]) for one in zip(tables, starts, strict=True)]
-    first = [empty_fit()] * len(tables)
-    for c in np.argsort(-np.array(promise), kind="stable")[:REFINED]:
-        first[c] = refined(tables[c], views[lead], starts[c], ORIENTATIONS)
+    reach = max(_reach(view) for view in views)
+    tables = [kinematic_table(c, reach) for c in candidates]
+    first = _screened(tables, views[lead])
     score = np.array([fit.evidence[0] if len(fit) else -np.inf for fit in first])
     for c in np.argsort(-score, kind="stable")[:SEARCHED_DEEPLY]:
         first[c] = fit_pattern(tables[c], views[lead], ORIENTATIONS, deep=True)
@@ -238,13 +239,34 @@ def _index_all(views: Sequence[SpotView], candidates: Sequence[Crystal]) -> list
     return sorted(out, key=lambda c: -c.evidence)
 
 
-def _promise(table: KinematicTable, starts: Hypotheses, view: SpotView) -> float:
-    """Likelihood of the best start as it stands, places taken loosely."""
-    if not len(starts):
-        return -np.inf
-    best, scale = starts.matrix[:1], starts.scale[:1]
-    loose = 1.5 * max(view.distortion, 0.008)
-    return float(log_likelihood(table, view, best, scale, distortion=loose)[0][0])
+def _reach(view: SpotView) -> float:
+    """1/Å as far as a view shows reflections, whatever its scale within its error."""
+    if view.scale is None:
+        return G_MAX
+    error = np.hypot(view.scale_error, 2 * view.distortion)
+    return float(view.reach * view.scale * np.exp(4 * error))
+
+
+def _screened(tables: Sequence[KinematicTable], view: SpotView) -> list[Fit]:
+    """A fit of each candidate to one pattern; empty for those that others promise to beat.
+
+    Cheap tests come first: how well the proposals of a candidate cover the spots, then what
+    missing reflections leave of that.
+    """
+    counted, limit = COUNTED
+    covers = [covering(table, view, counted, deep=False) for table in tables]
+    worth = np.argsort([-c.best for c in covers], kind="stable")[:SCREENED]
+    likelihood = {
+        c: loose_likelihood(tables[c], view, covers[c].hypotheses)
+        for c in worth.tolist()
+        if len(covers[c].score)
+    }
+    best = sorted(likelihood, key=lambda c: -float(likelihood[c].max()))[:REFINED]
+    fits = [empty_fit()] * len(tables)
+    for c in best:
+        order = np.argsort(-likelihood[c], kind="stable")[:limit]
+        fits[c] = refined(tables[c], view, covers[c].hypotheses.select(order), ORIENTATIONS)
+    return fits
 
 
 def combine(views: Sequence[SpotView], fits: Sequence[Fit]) -> tuple[float, float, tuple[Fit, ...]]:
