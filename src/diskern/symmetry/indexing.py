@@ -34,6 +34,8 @@ Ints = NDArray[np.int64]
 COUNTED, COUNTED_DEEP = (64, 16), (300, 64)
 """Proposals whose missing reflections are counted, and those that are refined: to rank many
 crystals, and to leave no orientation of one untried."""
+QUICK_SPOTS = 36
+"""Spots that proposals are first ranked by."""
 SAME_ORIENTATION = np.radians(0.7)
 FREE_TURN = np.radians(5.0)
 """An orientation known worse than this about some axis is flagged as degenerate."""
@@ -141,7 +143,7 @@ def covering(table: KinematicTable, view: SpotView, limit: int, *, deep: bool) -
     proposals = propose(table, view, DEEP if deep else SHALLOW)
     if not len(proposals):
         return Covering(proposals, np.zeros(0))
-    score = quick_score(table, view, proposals.matrix, proposals.scale)
+    score = quick_score(table, view.thinned(QUICK_SPOTS), proposals.matrix, proposals.scale)
     best = np.argsort(-score, kind="stable")[:limit]
     return Covering(proposals.select(best), score[best])
 

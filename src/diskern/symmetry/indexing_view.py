@@ -89,6 +89,16 @@ class SpotView:
         inside = (x > -self.reach) & (y > -self.reach) & (col < GRID) & (row < GRID)
         return np.asarray(inside & self.seen[np.where(inside, row, 0), np.where(inside, col, 0)])
 
+    def thinned(self, count: int) -> SpotView:
+        """At most so many of the spots, near and far ones alike."""
+        if len(self) <= count:
+            return self
+        by_radius = np.argsort(np.hypot(*self.p.T), kind="stable")
+        keep = by_radius[np.linspace(0, len(self) - 1, count).astype(np.int64)]
+        return replace(
+            self, p=self.p[keep], sigma=self.sigma[keep], intensity=self.intensity[keep]
+        )
+
     def with_scale(self, scale: float | None, error: float) -> SpotView:
         """The same spots with another stated pixel size."""
         return replace(self, scale=scale, scale_error=error)
