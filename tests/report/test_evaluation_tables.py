@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from diskern.report.evaluation import csv_table, ensemble_figure, markdown_table, words
+import numpy as np
+
+from diskern.report.evaluation import (
+    bands_figure,
+    counts_figure,
+    csv_table,
+    ensemble_figure,
+    markdown_table,
+    words,
+)
 
 ROWS = [
     {"network": "ResNet18", "parameters": 11689512, "accuracy": 84.9512, "test": None},
@@ -52,3 +61,28 @@ def test_figure_has_a_panel_for_each_part() -> None:
     assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
     drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
     assert drawn == [[40, 40], [60, 60], [50, 50], [70, 70]]
+
+
+def test_bands_have_a_panel_for_each_property_and_level() -> None:
+    rows = [
+        {"of": of, "band": band, "patterns": k, "level": level, "top1": 0.1 * k, "crystals": 50}
+        for of, bands in (("tilt", "ab"), ("dose", "abc"))
+        for band in bands
+        for k in (1, 3)
+        for level in ("system", "extinction_group")
+    ]
+    figure = bands_figure(rows)
+    assert [axes.get_title() for axes in figure.axes] == ["tilt", "dose", "", ""]
+    drawn = [line.get_ydata().tolist() for line in figure.axes[1].containers[1].lines[:1]]
+    assert np.allclose(drawn, [[30, 30, 30]])
+
+
+def test_counts_show_the_network_alone_and_its_ceiling() -> None:
+    common = {"source": "network", "scale": "known", "crystals_are": "known"}
+    rows = [{**common, "patterns": k, "level": "system", "top1": 0.2 * k} for k in (1, 2, 3)] + [
+        {**common, "patterns": k, "level": "cubic", "top1": 0.1 * k, "ceiling": 0.3 * k}
+        for k in (1, 2, 3)
+    ]
+    figure = counts_figure([*rows, {**rows[0], "source": "reasoner"}])
+    drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
+    assert np.allclose(drawn, [[20, 40, 60], [10, 20, 30], [30, 60, 90]])

@@ -29,6 +29,13 @@ def evaluate(
         bool,
         typer.Option("--table", help="One row for each network: accuracy, parameters, time."),
     ] = False,
+    bands: Annotated[
+        bool,
+        typer.Option(
+            "--bands",
+            help="Learned symmetry band by band of thickness, tilt, dose and scale error too.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +64,7 @@ def evaluate(
         found = []
         for name in weights:
             tell(f"measuring {name}")
-            found.append(evaluate_weights(name, limit=limit, tell=tell))
+            found.append(evaluate_weights(name, limit=limit, bands=bands, tell=tell))
     facts = {"networks": [asdict(e) for e in found], "table": comparison(found)}
     if output is not None:
         _write(output, facts, found)
@@ -85,7 +92,7 @@ def _show(facts: Mapping[str, Any], found: list[Evaluation], table: bool) -> Non
 
 def _write(folder: Path, facts: Mapping[str, Any], found: list[Evaluation]) -> None:
     """The comparison, each network's tables, and figures where there is something to draw."""
-    from diskern.report.evaluation import csv_table, ensemble_figure, markdown_table
+    from diskern.report.evaluation import FIGURES, csv_table, markdown_table
     from diskern.report.simulation_figure import save_simulation_figure
 
     tables = {"table": facts["table"]}
@@ -102,5 +109,6 @@ def _write(folder: Path, facts: Mapping[str, Any], found: list[Evaluation]) -> N
         raise DiskernError(f"cannot write {folder}: {error.strerror or error}") from error
     write_json(facts, str(folder / "evaluation.json"))
     for name, rows in tables.items():
-        if name.endswith("-ensemble") and rows:
-            save_simulation_figure(folder / f"{name}.png", ensemble_figure(rows))
+        draw = FIGURES.get(name.rpartition("-")[2])
+        if draw is not None and rows:
+            save_simulation_figure(folder / f"{name}.png", draw(rows))

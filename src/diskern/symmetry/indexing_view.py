@@ -95,9 +95,7 @@ class SpotView:
             return self
         by_radius = np.argsort(np.hypot(*self.p.T), kind="stable")
         keep = by_radius[np.linspace(0, len(self) - 1, count).astype(np.int64)]
-        return replace(
-            self, p=self.p[keep], sigma=self.sigma[keep], intensity=self.intensity[keep]
-        )
+        return replace(self, p=self.p[keep], sigma=self.sigma[keep], intensity=self.intensity[keep])
 
     def with_scale(self, scale: float | None, error: float) -> SpotView:
         """The same spots with another stated pixel size."""

@@ -39,7 +39,26 @@ class SpotLists:
     hkl: NDArray[np.int64]
 
 
-def record(lists: SpotLists, rng: np.random.Generator, session: int = 1) -> SpotLists:
+@dataclass(frozen=True)
+class Exposing:
+    """What is drawn for a pattern and can be held within bounds.
+
+    Attributes
+    ----------
+    dose : least and most electrons in all diffracted beams, every octave as likely.
+    scale_error : standard deviation of the scale's relative error, cut off at 2.5 of it.
+    """
+
+    dose: tuple[float, float] = (3e3, 3e6)
+    scale_error: float = 0.02
+
+
+USUAL = Exposing()
+
+
+def record(
+    lists: SpotLists, rng: np.random.Generator, session: int = 1, exposing: Exposing = USUAL
+) -> SpotLists:
     """Everything that happens between the diffracted beams and a spot list.
 
     Parameters
@@ -48,11 +67,11 @@ def record(lists: SpotLists, rng: np.random.Generator, session: int = 1) -> Spot
         scale is one and the same but for 0.4 %.
     """
     lists = _second_grain(lists, rng)
-    lists = _distort(lists, rng, session)
+    lists = _distort(lists, rng, session, exposing.scale_error)
     edge = np.exp(rng.uniform(np.log(0.7), np.log(1.8), len(lists.q)))
     lists = _hide(lists, _off_detector(lists.q, edge, rng) | _behind_stop(lists.q, edge, rng))
     lists = _run_together(lists, 0.012 * edge)
-    lists = _count(lists, edge, rng)
+    lists = _count(lists, edge, rng, exposing.dose)
     return _false_spots(lists, edge, rng)
 
 
@@ -82,11 +101,11 @@ def _turned(q: Floats, angle: Floats) -> Floats:
     return out
 
 
-def _distort(lists: SpotLists, rng: np.random.Generator, session: int) -> SpotLists:
-    """Ellipse (0–4 %, mostly below 1.5), scale (2 %), and the error of the centre."""
+def _distort(lists: SpotLists, rng: np.random.Generator, session: int, error: float) -> SpotLists:
+    """Ellipse (0–4 %, mostly below 1.5), scale, and the error of the centre."""
     b = len(lists.q)
     ratio = np.sqrt(1 + np.minimum(0.04, rng.exponential(0.010, b)))
-    scale = 1 + np.clip(rng.normal(0, 0.02, b), -0.05, 0.05)
+    scale = 1 + np.clip(rng.normal(0, error, b), -2.5 * error, 2.5 * error)
     if session > 1:
         scale = np.repeat(scale[::session], session)[:b] * (1 + rng.normal(0, 0.004, b))
     axis = rng.uniform(0, np.pi, b)
@@ -133,10 +152,12 @@ def _run_together(lists: SpotLists, distance: Floats) -> SpotLists:
     return SpotLists(q, np.where(swallowed, 0.0, intensity), hkl)
 
 
-def _count(lists: SpotLists, edge: Floats, rng: np.random.Generator) -> SpotLists:
+def _count(
+    lists: SpotLists, edge: Floats, rng: np.random.Generator, dose: tuple[float, float]
+) -> SpotLists:
     """Electrons, background, detection, errors of position, saturation and grey scale."""
     b, n = lists.intensity.shape
-    total = np.exp(rng.uniform(np.log(3e3), np.log(3e6), b))
+    total = np.exp(rng.uniform(*np.log(dose), b))
     share = lists.intensity / np.maximum(lists.intensity.sum(1, keepdims=True), 1e-30)
     mean = share * total[:, None]
     radius = np.hypot(lists.q[..., 0], lists.q[..., 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import Model, load
@@ -15,6 +15,7 @@ from diskern.train.disks import DiskSet
 from diskern.train.disks_evaluate import evaluate, summary
 from diskern.train.saed_evaluate import evaluate_saed
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
+from diskern.train.symmetry_bands import band_rows
 from diskern.train.symmetry_evaluate import evaluate_symmetry
 from diskern.train.train_finish import finder_of
 from diskern.train.train_recipe import TrainRecipe, parse_train_recipe
@@ -47,7 +48,11 @@ class Evaluation:
 
 
 def evaluate_weights(
-    name: str | Path, *, limit: int | None = None, tell: Tell | None = None
+    name: str | Path,
+    *,
+    limit: int | None = None,
+    bands: bool = False,
+    tell: Tell | None = None,
 ) -> Evaluation:
     """Measure weights on the patterns that their own recipe holds out.
 
@@ -55,6 +60,7 @@ def evaluate_weights(
     ----------
     name : of shipped weights, or a ``.safetensors`` file with its card beside it.
     limit : samples at most of every side, for a quick look.
+    bands : measure learned symmetry band by band of thickness, tilt, dose and scale error too.
 
     Raises
     ------
@@ -67,6 +73,8 @@ def evaluate_weights(
             f"the card of {model.card.name} names no recipe, so nobody knows what it has not seen"
         )
     found = _measures(model, limit, tell)
+    if bands:
+        found["bands"] = _bands(model, limit, tell)
     return Evaluation(model.card.name, model.card.architecture, model.card.protocol, found)
 
 
@@ -108,6 +116,14 @@ def _symmetry(model: Model, crystals: int, tell: Tell | None) -> dict[str, Rows]
         if entry.get("scale") == "known" and level in ("system", "space_group"):
             row[f"{entry['crystals_are']}: {level}, {count} patterns, %"] = 100 * entry["top1"]
     return {"table": [row], "symmetry": rows}
+
+
+def _bands(model: Model, crystals: int | None, tell: Tell | None) -> Rows:
+    if model.card.architecture != "spot_set":
+        raise DiskernError(f"{model.card.name} has no bands; they are measured of spot_set alone")
+    recipe = cast("SpotSetTrainRecipe", parse_train_recipe(dict(model.card.recipe)))
+    some = {} if crystals is None else {"blocks": crystals}
+    return band_rows(SymmetryNet.of(model), recipe.data, **some, tell=tell)
 
 
 def _disks(model: Model, blocks: int) -> dict[str, Rows]:

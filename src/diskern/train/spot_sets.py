@@ -20,7 +20,7 @@ from diskern.simulate.kinematic import SaedOptions, simulate_saed_batch
 from diskern.simulate.shape_factors import width_of
 from diskern.simulate.spot_pattern import SpotPattern
 from diskern.simulate.structure_factors import Reflections
-from diskern.train.camera import SpotLists, record
+from diskern.train.camera import Exposing, SpotLists, record
 from diskern.train.exposures import (
     COUPLED_THICKNESS,
     MOST_COUPLED,
@@ -140,7 +140,9 @@ class SpotSets:
         """What is left of diffracted beams after the instrument, as tokens."""
         lists, facts = beams.lists, beams.facts
         if not self.recipe.clean:
-            lists = record(lists, rng, self.recipe.per_block)
+            recipe = self.recipe
+            exposing = Exposing((recipe.dose.low, recipe.dose.high), recipe.scale_error)
+            lists = record(lists, rng, recipe.per_block, exposing)
         faintest = np.exp(rng.uniform(np.log(1e-4), np.log(2e-2), len(lists.q)))
         origin, basis = seen_nets(lists, facts["zone"], faintest)
         basis = np.where(np.isfinite(beams.claimed), beams.claimed, basis)
@@ -165,6 +167,19 @@ class SpotSets:
             "energy": facts["energy"].astype(np.float32),
             "dynamical": facts["dynamical"],
         }
+
+    def recorded(self, lists: SpotLists, facts: dict[str, NDArray[Any]], number: int = 0) -> Block:
+        """Beams that another program made, as this side's instrument shows them.
+
+        Parameters
+        ----------
+        lists : of ``per_block`` patterns of one crystal, or of several crystals in a row, with
+            hkl: which net shows is told from them.
+        facts : (B,) ``group``, ``thickness``, ``energy``, ``dynamical`` and (B, 3) ``zone``.
+        number : decides what is drawn for the instrument.
+        """
+        made = self._recorded(_Beams(lists, facts, _unclaimed(len(lists.q))), self._rng(number, 5))
+        return {**made, "number": np.full(len(lists.q), number)}
 
     # --- what is drawn ----------------------------------------------------------------------
     def _rng(self, *more: int) -> np.random.Generator:

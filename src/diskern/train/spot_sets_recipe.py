@@ -32,6 +32,10 @@ class SpotSetsRecipe(Recipe):
     """Å"""
     bend: Range = Range(low=1.0, high=8.0)
     """Width of the rel-rods over that of a flat foil."""
+    dose: Range = Range(low=3e3, high=3e6)
+    """Electrons in all diffracted beams of a pattern."""
+    scale_error: Annotated[float, Field(ge=0, le=0.1)] = 0.02
+    """Standard deviation of the relative error of the scale."""
     double_diffraction: Share = 0.25
     """Share of kinematic blocks whose twice-scattered beams light extinct reflections."""
     bloch: Share = 0.5
