@@ -255,7 +255,7 @@ class SpotSets:
             told = np.where(double, 0, told)
             if double.any():
                 two = _trimmed(_two_grains(lists, rng))
-                lists = _joined([lists, two])
+                lists = lists_joined([lists, two])
                 pick = np.where(double, len(told) + np.arange(len(told)), np.arange(len(told)))
                 lists = SpotLists(lists.q[pick], lists.intensity[pick], lists.hkl[pick])
             facts = {"zone": foils.zone, "thickness": foils.thickness, "energy": foils.energy}
@@ -281,14 +281,14 @@ class SpotSets:
             turns = np.concatenate([orientations_about(axis, spread, 1, rng) for axis in own])
             solved = crystal.volume < recipe.bloch_volume and rng.random() < recipe.bloch
             if solved:
-                made = [_by_bloch(crystal, t, energy, thickness, recipe.g_max) for t in turns]
-                parts.append(_as_lists(made))
+                made = [bloch_pattern(crystal, t, energy, thickness, recipe.g_max) for t in turns]
+                parts.append(as_lists(made))
             else:
                 parts.append(self._kinematic(table, own, turns, energy, thickness, spread, rng))
             thicknesses.append(thickness)
             dynamical.append(solved)
         b = recipe.per_block
-        lists = _trimmed(_joined(parts))
+        lists = _trimmed(lists_joined(parts))
         # Small types: many crystals are kept.
         small = SpotLists(
             lists.q.astype(np.float32),
@@ -353,7 +353,7 @@ def _beams_joined(parts: list[_Beams]) -> _Beams:
     """All one after the other."""
     names = parts[0].facts
     return _Beams(
-        _joined([p.lists for p in parts]),
+        lists_joined([p.lists for p in parts]),
         {name: np.concatenate([p.facts[name] for p in parts]) for name in names},
         np.concatenate([p.claimed for p in parts]),
     )
@@ -380,7 +380,7 @@ def _directions(
     return zones, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _by_bloch(
+def bloch_pattern(
     crystal: Crystal, turn: Floats, energy: float, thickness: float, g_max: float
 ) -> SpotPattern:
     """One dynamical pattern with at most `MOST_BEAMS` beams."""
@@ -394,12 +394,12 @@ def _by_bloch(
     return waves.spots(thickness, min_intensity=WEAKEST)[0]
 
 
-def _as_lists(patterns: list[SpotPattern]) -> SpotLists:
+def as_lists(patterns: list[SpotPattern]) -> SpotLists:
     """Patterns in one padded table."""
-    return _joined([SpotLists(p.q[None], p.intensity[None], p.hkl[None]) for p in patterns])
+    return lists_joined([SpotLists(p.q[None], p.intensity[None], p.hkl[None]) for p in patterns])
 
 
-def _joined(parts: list[SpotLists]) -> SpotLists:
+def lists_joined(parts: list[SpotLists]) -> SpotLists:
     """One table, padded to the longest."""
     longest = max(1, *(p.intensity.shape[1] for p in parts))
 
