@@ -1,12 +1,13 @@
 """How well symmetry is told from spots by the network, by the rules, and by both.
 
 python benchmarks/symmetry_net.py [--weights spot_set] [--crystals 200] [--reasoner 0]
-    [--cif FOLDER] [--csv FILE]
+    [--cif FOLDER] [--structures FILE.parquet] [--csv FILE]
 
 Simulated spot lists with all effects of the instrument, of crystals whose structure types were
 in neither training nor calibration: random symmetric ones, and known structures with their
 substitutions, kinematic and by Bloch waves.  --cif adds the crystals of a folder of CIF files
-whose structure types were not trained on.  --reasoner N asks the rules alone on N crystals of
+whose structure types were not trained on, --structures those of the test side of a file of known
+structures (``structures_file.py``).  --reasoner N asks the rules alone on N crystals of
 each kind too (seconds to a minute each).  Speed is that of one process with OMP_NUM_THREADS
 threads (1 by default), from the spots of one pattern to its probabilities.
 """
@@ -18,6 +19,7 @@ import csv
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +27,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from structures_file import held_out_structures
 
 from diskern.nets.registry import load
 from diskern.symmetry.learned import SymmetryNet
-from diskern.train.materials import materials_of
+from diskern.symmetry.posterior import Prior
+from diskern.train.materials import Material, materials_of
 from diskern.train.recipe import FolderSource
 from diskern.train.samples import sides_of
 from diskern.train.split import prototype_family
-from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
 from diskern.train.symmetry_evaluate import (
-    COUNTS,
     blocks_of,
     cubic_rows,
     evaluate_symmetry,
+    held_out,
     network_answers,
     rows_of,
 )
@@ -53,25 +56,40 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def folder_rows(
-    net: SymmetryNet, recipe: SpotSetsRecipe, folder: Path, crystals: int
-) -> list[dict[str, Any]]:
+def folder_materials(recipe: SpotSetsRecipe, folder: Path) -> list[Material]:
     """The crystals of CIF files, without the structure types and formulas of the training side."""
     trained = sides_of(recipe)[0]
     families, formulas = {prototype_family(m) for m in trained}, {m.formula for m in trained}
     source = FolderSource(source="folder", path=str(folder), max_volume=2000.0)
     found = materials_of(recipe.model_copy(update={"crystals": (source,)}))
-    fresh = tuple(
-        m for m in found if prototype_family(m) not in families and m.formula not in formulas
-    )
+    fresh = [m for m in found if prototype_family(m) not in families and m.formula not in formulas]
     say(f"{len(fresh)} of {len(found)} crystals of {folder.name} are of other structure types")
-    usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "sheet": 1, "negatives": 0.0}
-    made = blocks_of(SpotSets(recipe.model_copy(update=usual), "test", fresh), crystals)
-    facts = {"source": "network", "crystals_are": folder.name, "scale": "known"}
-    answers = network_answers(net, made)
-    rows = rows_of(answers, net=net, facts=facts) + cubic_rows(answers, facts)
-    unknown = network_answers(net, made, told=False)
-    return rows + rows_of(unknown, net=net, facts={**facts, "scale": "unknown"})
+    return fresh
+
+
+def other_rows(
+    net: SymmetryNet,
+    recipe: SpotSetsRecipe,
+    name: str,
+    materials: Sequence[Material],
+    crystals: int,
+) -> list[dict[str, Any]]:
+    """Crystals from elsewhere: every symbol equally often, and each as often as it occurs."""
+    facts = {"source": "network", "crystals_are": name, "scale": "known"}
+    dynamical = {"bloch": 1.0, "bloch_volume": 1e3}
+    rows = []
+    for words, changes in (("", {}), (", dynamical", dynamical)):
+        made = blocks_of(held_out(recipe, materials=materials, **changes), crystals)
+        own = {**facts, "crystals_are": name + words}
+        answers = network_answers(net, made)
+        rows += rows_of(answers, net=net, facts=own) + cubic_rows(answers, own)
+        if not words:
+            unknown = network_answers(net, made, told=False)
+            rows += rows_of(unknown, net=net, facts={**own, "scale": "unknown"})
+    made = blocks_of(held_out(recipe, materials=materials, evenly=False, **dynamical), crystals)
+    natural = Prior.natural().of_groups()
+    own = {**facts, "crystals_are": f"{name}, dynamical, as often as they occur"}
+    return rows + rows_of(network_answers(net, made), net=net, prior=natural, facts=own)
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -96,6 +114,7 @@ def main() -> None:
     parser.add_argument("--crystals", type=int, default=200)
     parser.add_argument("--reasoner", type=int, default=0)
     parser.add_argument("--cif", type=Path)
+    parser.add_argument("--structures", type=Path)
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -109,7 +128,12 @@ def main() -> None:
         net, recipe.data, blocks=given.crystals, reasoner=given.reasoner, tell=say
     )
     if given.cif is not None:
-        rows += folder_rows(net, recipe.data, given.cif, given.crystals)
+        found = folder_materials(recipe.data, given.cif)
+        rows += other_rows(net, recipe.data, given.cif.name, found, given.crystals)
+    if given.structures is not None:
+        found = held_out_structures(given.structures, "test", sides_of(recipe.data)[0])
+        say(f"{len(found)} structures of {given.structures.name} are of other types and formulas")
+        rows += other_rows(net, recipe.data, given.structures.stem, found, given.crystals)
     table(rows)
     if given.csv is not None:
         names = list(dict.fromkeys(name for row in rows for name in row))

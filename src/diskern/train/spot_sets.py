@@ -70,7 +70,8 @@ class SpotSets:
     ----------
     side : train, validation or test: the crystals that the recipe's split holds out are parted
         once more, by prototype, into validation (choices are made on it) and test.
-    materials : other crystals than the recipe's, for tests.
+    materials : other crystals than the recipe's.
+    evenly : draw every diffraction symbol equally often, not every crystal.
     """
 
     def __init__(
@@ -78,10 +79,12 @@ class SpotSets:
         recipe: SpotSetsRecipe,
         side: str = "train",
         materials: tuple[Material, ...] | None = None,
+        *,
+        evenly: bool = True,
     ) -> None:
         if side not in SIDES:
             raise DiskernError(f"side {side!r} is unknown; use {', '.join(SIDES)}")
-        self.recipe, self.side = recipe, side
+        self.recipe, self.side, self.evenly = recipe, side, evenly
         if materials is None:
             materials = sides_of(recipe)[SIDES.index(side)]
         self.materials = materials
@@ -193,6 +196,8 @@ class SpotSets:
         """Crystals of a window of blocks: diffraction symbols first, then groups within them."""
         rng = self._rng(window, 2, 2)
         count = max(1, self.recipe.window // self.recipe.reuse)
+        if not self.evenly:
+            return rng.integers(len(self.materials), size=count)
         rows = []
         for _ in range(count):
             groups = self._symbols[int(rng.integers(len(self._symbols)))]

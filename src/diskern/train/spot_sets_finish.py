@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import nn
 from diskern.nets.registry import Card, Model, save
 from diskern.symmetry.labels import label_tree
 from diskern.symmetry.learned import COVERAGES, SET_LEVELS, SIZES, SymmetryNet, groups_from
-from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
+from diskern.train.samples import Block
+from diskern.train.spot_sets import SpotSets
+from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
 from diskern.train.symmetry_evaluate import (
-    Answers,
     blocks_of,
     even_prior,
     held_out,
@@ -31,10 +33,24 @@ from diskern.train.symmetry_scores import conformal_threshold, fit_temperature
 PROTOCOL = (
     "Simulated spot lists with all effects of the instrument, scale known within 2 %, of crystals "
     "whose structure types were held out of training; every diffraction symbol equally likely. "
-    "Temperature and sets (split conformal) from the validation side, metrics from the test side, "
+    "Temperature and sets (split conformal, each threshold the more cautious of those of random "
+    "crystals and of known structures) from the validation side, metrics from the test side, "
     "whose structure types are in neither. Names: who (random crystals or known structures), "
     "level, score, number of patterns of one crystal."
 )
+
+Kinds = Mapping[str, Callable[[str], SpotSets]]
+"""Crystals that a network is calibrated on and measured by: patterns of a side, by kind."""
+
+
+def own_kinds(data: SpotSetsRecipe) -> dict[str, Callable[[str], SpotSets]]:
+    """Random crystals and known structures that a recipe holds out, where it has any."""
+    every = {"random": is_random, "known": is_real}
+    return {
+        who: partial(held_out, data, keep=keep)
+        for who, keep in every.items()
+        if all(kept(data, side, keep) for side in ("validation", "test"))
+    }
 
 
 def finish(
@@ -46,6 +62,7 @@ def finish(
     name: str = "spot_set",
     blocks: int | None = None,
     note: str = "",
+    kinds: Kinds | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Calibrate a spot-set network on the validation side, measure it on the test side, write it.
@@ -55,6 +72,7 @@ def finish(
     arguments : that the network was built with.
     blocks : crystals of each kind that it is measured on; by default what the recipe says.
     note : put before the card's summary.
+    kinds : by default those of the recipe.
     """
     say = tell or (lambda words: None)
     card = Card(
@@ -66,16 +84,15 @@ def finish(
     )
     net = net.to("cpu").eval()
     blocks = blocks or recipe.checkpoint.card_blocks
+    kinds = own_kinds(recipe.data) if kinds is None else kinds
     say("calibrating on the validation side")
-    held = blocks_of(held_out(recipe.data, "validation"), blocks)
+    held = [blocks_of(source("validation"), blocks) for source in kinds.values()]
     card = replace(card, calibration=calibration(Model(card, net), held))
     say("measuring on the test side")
     asked = SymmetryNet.of(Model(card, net))
     metrics: dict[str, float] = {}
-    for who, keep in (("random", is_random), ("known", is_real)):
-        if not kept(recipe.data, "test", keep):
-            continue
-        made = blocks_of(held_out(recipe.data, "test", keep), blocks)
+    for who, source in kinds.items():
+        made = blocks_of(source("test"), blocks)
         for row in rows_of(network_answers(asked, made), net=asked):
             for score in ("top1", "top3", "nll", "ece", "set90", "coverage90"):
                 metrics[f"{who} {row['level']} {score} {row['patterns']}"] = row[score]
@@ -91,25 +108,35 @@ def finish(
     return save(net, card, folder)
 
 
-def calibration(model: Model, held: list[dict[str, Any]]) -> dict[str, float]:
-    """Temperature for all numbers of patterns, and thresholds of sets at every level."""
-    raw = network_answers(SymmetryNet.of(model), held)
-    tree = label_tree()
-    truth = tree.index("diffraction_symbol", raw.truth)
-    counts = list(raw.log_likelihood)
+def calibration(model: Model, held: Sequence[Sequence[Block]]) -> dict[str, float]:
+    """Temperature for all numbers of patterns, and thresholds of sets at every level.
+
+    Parameters
+    ----------
+    held : blocks of each kind of crystals.  The temperature suits all kinds together; a set is to
+        hold the truth often enough in each of them.
+    """
+    asked, tree = (
+        SymmetryNet.of(Model(replace(model.card, calibration={}), model.net)),
+        label_tree(),
+    )
+    raw = [network_answers(asked, part) for part in held]
+    counts = [(one, k) for one in raw for k in one.log_likelihood]
     temperature, slope = fit_temperature(
-        list(raw.log_likelihood.values()), [truth] * len(counts), counts
+        [one.log_likelihood[k] for one, k in counts],
+        [tree.index("diffraction_symbol", one.truth) for one, _ in counts],
+        [k for _, k in counts],
     )
     out = {"temperature": temperature, "temperature_slope": slope}
-    cooled = Answers(
-        raw.truth, {k: v / (temperature * k**slope) for k, v in raw.log_likelihood.items()}
-    )
     for k in SIZES:
-        groups = groups_from(cooled.log_likelihood[k], even_prior())
+        cooled = [one.log_likelihood[k] / (temperature * k**slope) for one in raw]
+        groups = [groups_from(values, even_prior()) for values in cooled]
         for level in SET_LEVELS:
-            p = tree.marginal(level, groups)
-            own = p[np.arange(len(p)), tree.index(level, raw.truth)]
+            own = []
+            for one, posterior in zip(raw, groups, strict=True):
+                p = tree.marginal(level, posterior)
+                own.append(p[np.arange(len(p)), tree.index(level, one.truth)])
             for coverage in COVERAGES:
-                key = f"set_{level}_{coverage}_{k}"
-                out[key] = round(conformal_threshold(own, coverage / 100), 6)
+                least = min(conformal_threshold(p, coverage / 100) for p in own)
+                out[f"set_{level}_{coverage}_{k}"] = round(least, 6)
     return out

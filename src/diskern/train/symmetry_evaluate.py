@@ -68,13 +68,19 @@ def held_out(
     recipe: SpotSetsRecipe,
     side: str = "test",
     keep: Callable[[Material], bool] | None = None,
+    *,
+    materials: Sequence[Material] | None = None,
+    evenly: bool = True,
     **changes: Any,
 ) -> SpotSets:
     """The crystals of a held-out side, ten patterns of each draw of a crystal.
 
     Parameters
     ----------
-    keep : which materials; all by default.
+    keep : which materials of the recipe; all by default.
+    materials : other crystals than the recipe's.
+    evenly : every diffraction symbol equally often; else every crystal, so that symbols come as
+        often as they occur among them.
     changes : values of the recipe to replace, e.g. ``bloch=1.0``.
 
     Raises
@@ -82,9 +88,9 @@ def held_out(
     DiskernError
         Where no crystal is kept.
     """
-    chosen = kept(recipe, side, keep)
+    chosen = kept(recipe, side, keep) if materials is None else tuple(materials)
     usual = {"per_block": max(COUNTS), "reuse": 1, "window": 64, "sheet": 1, "negatives": 0.0}
-    return SpotSets(recipe.model_copy(update={**usual, **changes}), side, chosen)
+    return SpotSets(recipe.model_copy(update={**usual, **changes}), side, chosen, evenly=evenly)
 
 
 def kept(
