@@ -88,7 +88,7 @@ def _geometry(reach: int) -> _Geometry:
     still = (image == node).all(-1) | (image == -node).all(-1)
     step = np.array([_along(node, row) for row in ROWS])
     return _Geometry(
-        counted=node.any(1),
+        counted=np.asarray(node.any(1)),
         image=np.where(inside[..., None], image + reach, 0) @ [2 * reach + 1, 1],
         tells=inside & ~still,
         bases=np.array([(node % 2 == parity).all(1) for parity in ((0, 0), *CLASSES)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,18 @@ def common_space_groups() -> tuple[int, ...]:
     import gemmi
 
     return tuple(gemmi.find_spacegroup_by_name(e["space_group"]).number for e in _entries())
+
+
+@cache
+def group_counts() -> tuple[int, ...]:
+    """How many of some 29,000 known and computed structures each of the 230 space groups has.
+
+    Counted in the Materials Project (doi:10.1063/1.4812323), the WBM set
+    (doi:10.1038/s41524-020-00481-6) and the Crystallography Open Database
+    (doi:10.1107/S0021889809016690).
+    """
+    text = files("diskern.crystal").joinpath("data/group_counts.json").read_text("utf-8")
+    return tuple(json.loads(text)["counts"])
 
 
 def load_candidates(source: str | Path | Sequence[str | Path]) -> list[Crystal]:

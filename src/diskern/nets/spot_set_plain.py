@@ -159,10 +159,9 @@ def without_padding(sets: SpotArrays) -> SpotArrays:
     used = sets.there.any(0)
     if used.all():
         return sets
-    token, place, there = (
-        np.ascontiguousarray(a[:, used]) for a in (sets.token, sets.place, sets.there)
+    return sets._replace(
+        token=sets.token[:, used], place=sets.place[:, used], there=sets.there[:, used]
     )
-    return sets._replace(token=token, place=place, there=there)
 
 
 def gelu(x: Singles) -> Singles:

@@ -157,7 +157,7 @@ def _count(
 ) -> SpotLists:
     """Electrons, background, detection, errors of position, saturation and grey scale."""
     b, n = lists.intensity.shape
-    total = np.exp(rng.uniform(*np.log(dose), b))
+    total = np.exp(rng.uniform(np.log(dose[0]), np.log(dose[1]), b))
     share = lists.intensity / np.maximum(lists.intensity.sum(1, keepdims=True), 1e-30)
     mean = share * total[:, None]
     radius = np.hypot(lists.q[..., 0], lists.q[..., 1])

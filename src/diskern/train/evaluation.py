@@ -27,6 +27,8 @@ LIMIT = 100
 """Blocks of patterns that a disk finder is measured on."""
 CRYSTALS = 200
 """Crystals of each kind that learned symmetry is measured on."""
+BAND_CRYSTALS = 120
+"""Crystals of each band."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +124,8 @@ def _bands(model: Model, crystals: int | None, tell: Tell | None) -> Rows:
     if model.card.architecture != "spot_set":
         raise DiskernError(f"{model.card.name} has no bands; they are measured of spot_set alone")
     recipe = cast("SpotSetTrainRecipe", parse_train_recipe(dict(model.card.recipe)))
-    some = {} if crystals is None else {"blocks": crystals}
-    return band_rows(SymmetryNet.of(model), recipe.data, **some, tell=tell)
+    blocks = BAND_CRYSTALS if crystals is None else crystals
+    return band_rows(SymmetryNet.of(model), recipe.data, blocks=blocks, tell=tell)
 
 
 def _disks(model: Model, blocks: int) -> dict[str, Rows]:

@@ -53,7 +53,7 @@ def band_rows(
     net: SymmetryNet,
     recipe: SpotSetsRecipe,
     *,
-    blocks: int = 120,
+    blocks: int,
     counts: Sequence[int] = (1, 3, 10),
     bands: Mapping[str, Mapping[str, Mapping[str, Any]]] = BANDS,
     tell: Callable[[str], None] | None = None,
@@ -68,7 +68,7 @@ def band_rows(
     blocks : crystals of each band.
     """
     out: list[dict[str, Any]] = []
-    dynamical = {"bloch": 1.0, "bloch_volume": 1e3}
+    dynamical: dict[str, Any] = {"bloch": 1.0, "bloch_volume": 1e3}
     for name, parts in bands.items():
         for band, changes in parts.items():
             if tell is not None:
