@@ -16,6 +16,7 @@ from diskern.crystal.common import (
     _entries,
     check_elements,
     common_phases,
+    group_counts,
     load_candidates,
 )
 from diskern.crystal.crystal import Crystal
@@ -162,3 +163,12 @@ def test_a_missing_path_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
         load_candidates(tmp_path / "nowhere")
     with pytest.raises(DiskernError, match="no readable CIF"):
         load_candidates(tmp_path)
+
+
+def test_counts_of_groups_are_those_of_real_collections():
+    counts = np.array(group_counts())
+    assert counts.shape == (230,)
+    assert counts.min() >= 0
+    assert counts.sum() > 20_000
+    # Pnma, P2_1/c, C2/m and Fm-3m are among the commonest of inorganic crystals.
+    assert {62, 14, 12, 225} <= set((np.argsort(-counts)[:15] + 1).tolist())

@@ -146,3 +146,11 @@ def test_groups_share_their_symbol_evenly(diamond):
     for symbol in diffraction_symbols():
         values = diamond.groups[np.array(symbol.space_groups) - 1]
         assert np.allclose(values, values[0])
+
+
+def test_the_natural_prior_keeps_every_group_and_favours_frequent_ones():
+    natural, even = Prior.natural().of_groups(), Prior().of_groups()
+    assert natural.sum() == pytest.approx(1)
+    assert (natural > even / 4).all()
+    assert natural[62 - 1] > 5 * natural[51 - 1]
+    assert Prior.natural(0.0).of_groups() == pytest.approx(even)
