@@ -59,7 +59,7 @@ def trained(recipe: SpotSetTrainRecipe, folder: Path, calibrated_on: list[Any]) 
     task = SpotSetTask(recipe)
     net = train(recipe, folder, resume=folder.exists(), tell=say).net.eval()
     card = Card(folder.name, recipe.net.architecture, task.arguments, "", {})
-    values = calibration(Model(card, net), [calibrated_on])
+    values = calibration(Model(card, net), {"known": calibrated_on})
     card = Card(folder.name, recipe.net.architecture, task.arguments, "", {}, calibration=values)
     return SymmetryNet.of(Model(card, net))
 

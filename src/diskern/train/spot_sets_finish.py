@@ -33,10 +33,10 @@ from diskern.train.symmetry_scores import conformal_threshold, fit_temperature
 PROTOCOL = (
     "Simulated spot lists with all effects of the instrument, scale known within 2 %, of crystals "
     "whose structure types were held out of training; every diffraction symbol equally likely. "
-    "Temperature and sets (split conformal, each threshold the more cautious of those of random "
-    "crystals and of known structures) from the validation side, metrics from the test side, "
-    "whose structure types are in neither. Names: who (random crystals or known structures), "
-    "level, score, number of patterns of one crystal."
+    "Temperature (of known structures) and sets (split conformal, each threshold the more cautious "
+    "of those of random crystals and of known structures) from the validation side, metrics from "
+    "the test side, whose structure types are in neither. Names: who (random crystals or known "
+    "structures), level, score, number of patterns of one crystal."
 )
 
 Kinds = Mapping[str, Callable[[str], SpotSets]]
@@ -86,7 +86,7 @@ def finish(
     blocks = blocks or recipe.checkpoint.card_blocks
     kinds = own_kinds(recipe.data) if kinds is None else kinds
     say("calibrating on the validation side")
-    held = [blocks_of(source("validation"), blocks) for source in kinds.values()]
+    held = {who: blocks_of(source("validation"), blocks) for who, source in kinds.items()}
     card = replace(card, calibration=calibration(Model(card, net), held))
     say("measuring on the test side")
     asked = SymmetryNet.of(Model(card, net))
@@ -108,24 +108,25 @@ def finish(
     return save(net, card, folder)
 
 
-def calibration(model: Model, held: Sequence[Sequence[Block]]) -> dict[str, float]:
+def calibration(model: Model, held: Mapping[str, Sequence[Block]]) -> dict[str, float]:
     """Temperature for all numbers of patterns, and thresholds of sets at every level.
 
     Parameters
     ----------
-    held : blocks of each kind of crystals.  The temperature suits all kinds together; a set is to
-        hold the truth often enough in each of them.
+    held : blocks of each kind of crystals.  The temperature suits the last kind, by custom known
+        structures, since those are what people have; a set is to hold the truth often enough in
+        each of the kinds.
     """
     asked, tree = (
         SymmetryNet.of(Model(replace(model.card, calibration={}), model.net)),
         label_tree(),
     )
-    raw = [network_answers(asked, part) for part in held]
-    counts = [(one, k) for one in raw for k in one.log_likelihood]
+    raw = [network_answers(asked, part) for part in held.values()]
+    last = raw[-1]
     temperature, slope = fit_temperature(
-        [one.log_likelihood[k] for one, k in counts],
-        [tree.index("diffraction_symbol", one.truth) for one, _ in counts],
-        [k for _, k in counts],
+        list(last.log_likelihood.values()),
+        [tree.index("diffraction_symbol", last.truth)] * len(last.log_likelihood),
+        list(last.log_likelihood),
     )
     out = {"temperature": temperature, "temperature_slope": slope}
     for k in SIZES:
