@@ -1,15 +1,16 @@
 """How well symmetry is told from spots by the network, by the rules, and by both.
 
 python benchmarks/symmetry_net.py [--weights spot_set] [--crystals 200] [--reasoner 0]
-    [--cif FOLDER] [--structures FILE.parquet] [--csv FILE]
+    [--cif FOLDER] [--structures FILE.parquet [--bands 0]] [--csv FILE]
 
 Simulated spot lists with all effects of the instrument, of crystals whose structure types were
 in neither training nor calibration: random symmetric ones, and known structures with their
 substitutions, kinematic and by Bloch waves.  --cif adds the crystals of a folder of CIF files
 whose structure types were not trained on, --structures those of the test side of a file of known
-structures (``structures_file.py``).  --reasoner N asks the rules alone on N crystals of
-each kind too (seconds to a minute each).  Speed is that of one process with OMP_NUM_THREADS
-threads (1 by default), from the spots of one pattern to its probabilities.
+structures (``structures_file.py``), and --bands N measures N of these in each band of thickness,
+tilt, dose and scale error, drawn beside the CSV file.  --reasoner N asks the rules alone on N
+crystals of each kind too (seconds to a minute each).  Speed is that of one process with
+OMP_NUM_THREADS threads (1 by default), from the spots of one pattern to its probabilities.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ import torch
 from structures_file import held_out_structures
 
 from diskern.nets.registry import load
+from diskern.report.evaluation import bands_figure
+from diskern.report.simulation_figure import save_simulation_figure
 from diskern.symmetry.learned import SymmetryNet
 from diskern.symmetry.posterior import Prior
 from diskern.train.materials import Material, materials_of
@@ -37,6 +40,7 @@ from diskern.train.recipe import FolderSource
 from diskern.train.samples import sides_of
 from diskern.train.split import prototype_family
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
+from diskern.train.symmetry_bands import band_rows
 from diskern.train.symmetry_evaluate import (
     blocks_of,
     cubic_rows,
@@ -115,6 +119,7 @@ def main() -> None:
     parser.add_argument("--reasoner", type=int, default=0)
     parser.add_argument("--cif", type=Path)
     parser.add_argument("--structures", type=Path)
+    parser.add_argument("--bands", type=int, default=0)
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -134,6 +139,12 @@ def main() -> None:
         found = held_out_structures(given.structures, "test", sides_of(recipe.data)[0])
         say(f"{len(found)} structures of {given.structures.name} are of other types and formulas")
         rows += other_rows(net, recipe.data, given.structures.stem, found, given.crystals)
+        if given.bands:
+            bands = band_rows(net, recipe.data, blocks=given.bands, materials=found, tell=say)
+            rows += [{**r, "crystals_are": r["of"], "scale": r["band"]} for r in bands]
+            if given.csv is not None:
+                figure = given.csv.with_suffix(".png")
+                save_simulation_figure(figure, bands_figure(bands))
     table(rows)
     if given.csv is not None:
         names = list(dict.fromkeys(name for row in rows for name in row))

@@ -1,6 +1,7 @@
 """Learned symmetry on patterns of a simulator that took no part in its training.
 
 DISKERN_ABTEM_PYTHON=… python benchmarks/symmetry_other_simulator.py [--crystals 60]
+    [--structures FILE.parquet]
 
 Known structures whose types were held out of training and calibration, five short zones each,
 up to 0.7° off, 50 to 400 Å thick.  abTEM makes their patterns by multislice of a plane wave, with
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from structures_file import held_out_structures
 
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.supercell import PeriodicCell, periodic_zone_cell
@@ -34,7 +36,7 @@ from diskern.nets.registry import load
 from diskern.symmetry.learned import SymmetryNet
 from diskern.train.camera import SpotLists
 from diskern.train.exposures import WEAKEST, zone_list
-from diskern.train.samples import Block
+from diskern.train.samples import Block, sides_of
 from diskern.train.spot_sets import SpotSets, as_lists, bloch_pattern, lists_joined
 from diskern.train.symmetry_evaluate import FIRST, Answers, held_out, is_real, rows_of
 from diskern.train.symmetry_evaluate import network_answers as answers_of
@@ -173,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="spot_set")
     parser.add_argument("--crystals", type=int, default=60)
+    parser.add_argument("--structures", type=Path)
     given = parser.parse_args()
     python = os.environ.get("DISKERN_ABTEM_PYTHON")
     if not python:
@@ -181,7 +184,10 @@ def main() -> None:
     model = load(given.weights)
     net = SymmetryNet.of(model)
     recipe = parse_train_recipe(dict(model.card.recipe)).data  # type: ignore[attr-defined]
-    source = held_out(recipe, keep=is_real, per_block=ZONES)
+    known = None
+    if given.structures is not None:
+        known = held_out_structures(given.structures, "test", sides_of(recipe)[0])
+    source = held_out(recipe, keep=is_real, materials=known, per_block=ZONES)
     chosen: list[tuple[int, list[View]]] = []
     number = 0
     while len(chosen) < given.crystals:

@@ -7,6 +7,7 @@ from typing import Any
 
 from diskern.symmetry.labels import Level
 from diskern.symmetry.learned import SymmetryNet
+from diskern.train.materials import Material
 from diskern.train.recipe import Range
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
 from diskern.train.symmetry_evaluate import (
@@ -54,6 +55,7 @@ def band_rows(
     recipe: SpotSetsRecipe,
     *,
     blocks: int,
+    materials: Sequence[Material] | None = None,
     counts: Sequence[int] = (1, 3, 10),
     bands: Mapping[str, Mapping[str, Mapping[str, Any]]] = BANDS,
     tell: Callable[[str], None] | None = None,
@@ -66,6 +68,7 @@ def band_rows(
     Parameters
     ----------
     blocks : crystals of each band.
+    materials : other crystals than the known structures that the recipe holds out.
     """
     out: list[dict[str, Any]] = []
     dynamical: dict[str, Any] = {"bloch": 1.0, "bloch_volume": 1e3}
@@ -73,7 +76,8 @@ def band_rows(
         for band, changes in parts.items():
             if tell is not None:
                 tell(f"{name} {band}")
-            made = blocks_of(held_out(recipe, keep=is_real, **dynamical, **changes), blocks)
+            source = held_out(recipe, keep=is_real, materials=materials, **dynamical, **changes)
+            made = blocks_of(source, blocks)
             made = [b for b in made if b["dynamical"].all()]
             answers = network_answers(net, made, counts)
             facts = {"source": "network", "of": name, "band": band}
