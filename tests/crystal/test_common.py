@@ -18,6 +18,7 @@ from diskern.crystal.common import (
     common_phases,
     group_counts,
     load_candidates,
+    stated_space_group,
 )
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
@@ -172,3 +173,9 @@ def test_counts_of_groups_are_those_of_real_collections():
     assert counts.sum() > 20_000
     # Pnma, P2_1/c, C2/m and Fm-3m are among the commonest of inorganic crystals.
     assert {62, 14, 12, 225} <= set((np.argsort(-counts)[:15] + 1).tolist())
+
+
+def test_the_table_states_the_groups_of_its_own_crystals_alone():
+    silicon = next(c for c in common_phases() if c.name == "Si")
+    assert stated_space_group(silicon) == 227
+    assert stated_space_group(silicon.with_u_iso(0.01)) is None

@@ -50,6 +50,16 @@ def common_space_groups() -> tuple[int, ...]:
     return tuple(gemmi.find_spacegroup_by_name(e["space_group"]).number for e in _entries())
 
 
+def stated_space_group(crystal: Crystal) -> int | None:
+    """The space group that the table of common phases gives for one of its crystals."""
+    return _stated().get(crystal)
+
+
+@cache
+def _stated() -> dict[Crystal, int]:
+    return dict(zip(_all_phases(), common_space_groups(), strict=True))
+
+
 @cache
 def group_counts() -> tuple[int, ...]:
     """How many of some 29,000 known and computed structures each of the 230 space groups has.

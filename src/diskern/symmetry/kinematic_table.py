@@ -134,8 +134,8 @@ class KinematicTable:
         """Rows of one allowed reflection of each orbit under the proper rotations."""
         # The largest component of a reflection's images along a direction of no symmetry names
         # its orbit; two directions leave no room for coincidences.
-        along = np.einsum("rji,dj->dir", self.rotations, GENERIC)
-        name = np.rint((self.g @ along).max(-1) / 1e-4).astype(np.int64)
+        along = np.einsum("rji,dj->dri", self.rotations, GENERIC)
+        name = np.rint((along @ self.g.T).max(1) / 1e-4).astype(np.int64)
         _, first = np.unique(name[0] * (1 << 32) + name[1], return_index=True)
         first = np.sort(first).astype(np.int64)
         return first[self.strength[first] > 0]

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from diskern.bragg.analysis import Analysis
 from diskern.bragg.recentre import recentred
-from diskern.crystal.common import check_elements
+from diskern.crystal.common import check_elements, stated_space_group
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
 from diskern.patterns.geometry import Ellipse
@@ -362,7 +362,7 @@ def _report(
     return PhaseMatch(
         name=crystal.name or crystal.formula,
         formula=crystal.formula,
-        space_group=crystal.symmetry().number,
+        space_group=stated_space_group(crystal) or crystal.symmetry().number,
         score=share,
         residual=_rms([f.residual for f in indexed]),
         scale=float(relative),
