@@ -8,9 +8,10 @@ mult and xyz (first position).  Needs pyarrow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -81,7 +82,7 @@ def formula_of(numbers: Sequence[int], multiplicities: Sequence[int]) -> str:
     return "".join(f"{name}{count if count > 1 else ''}" for name, count in parts)
 
 
-def expanded(row: dict[str, object]) -> Crystal:
+def expanded(row: Mapping[str, Any]) -> Crystal:
     """The conventional cell of a row, all atoms.
 
     Raises
@@ -89,10 +90,10 @@ def expanded(row: dict[str, object]) -> Crystal:
     DiskernError
         Where an orbit has not as many atoms as the row says.
     """
-    symmetry = spglib.get_symmetry_from_database(int(row["hall"]))  # type: ignore[call-overload]
+    symmetry = spglib.get_symmetry_from_database(int(row["hall"]))
     places, numbers = [], []
     first = np.asarray(row["xyz"], dtype=np.float64).reshape(-1, 3)
-    for z, count, place in zip(row["Z"], row["mult"], first, strict=True):  # type: ignore[call-overload]
+    for z, count, place in zip(row["Z"], row["mult"], first, strict=True):
         orbit = (symmetry["rotations"] @ place + symmetry["translations"]) % 1.0
         apart = orbit[:, None] - orbit
         apart -= np.round(apart)
@@ -101,13 +102,12 @@ def expanded(row: dict[str, object]) -> Crystal:
             raise DiskernError(f"{row['id']}: an orbit of {alone.sum()} atoms instead of {count}")
         places.append(orbit[alone])
         numbers += [int(z)] * int(alone.sum())
-    cell = [float(row[name]) for name in ("a", "b", "c", "alpha", "beta", "gamma")]  # type: ignore[arg-type]
-    made = Crystal.from_arrays(cell, np.concatenate(places), np.array(numbers))
-    return made
+    cell = [float(row[name]) for name in ("a", "b", "c", "alpha", "beta", "gamma")]
+    return Crystal.from_arrays(cell, np.concatenate(places), np.array(numbers))
 
 
 def held_out_structures(file: Path, side: str, trained: Sequence[Material]) -> list[Material]:
-    """Structures of a held-out side, of no structure type and no composition trained on."""
+    """Structures of a held-out side, of no structure type and composition trained on."""
     families = {prototype_family(m) for m in trained}
     formulas = {m.formula for m in trained}
     return [

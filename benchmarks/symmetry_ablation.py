@@ -28,6 +28,7 @@ from diskern.train.spot_sets_finish import calibration
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.spot_sets_task import SpotSetTask
 from diskern.train.symmetry_evaluate import (
+    DYNAMICAL,
     blocks_of,
     held_out,
     is_random,
@@ -45,7 +46,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 TESTS: dict[str, dict[str, Any]] = {
     "kinematic": {"bloch": 0.0, "double_diffraction": 0.0},
-    "dynamical": {"bloch": 1.0, "bloch_volume": 1e3},
+    "dynamical": dict(DYNAMICAL),
 }
 COUNTS = (1, 3, 10)
 

@@ -20,7 +20,7 @@ import csv
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,11 @@ from diskern.train.split import prototype_family
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
 from diskern.train.symmetry_bands import band_rows
 from diskern.train.symmetry_evaluate import (
+    DYNAMICAL,
+    beside_reasoner,
     blocks_of,
     cubic_rows,
+    dynamical,
     evaluate_symmetry,
     held_out,
     network_answers,
@@ -77,20 +80,26 @@ def other_rows(
     name: str,
     materials: Sequence[Material],
     crystals: int,
+    reasoner: int,
 ) -> list[dict[str, Any]]:
     """Crystals from elsewhere: every symbol equally often, and each as often as it occurs."""
     facts = {"source": "network", "crystals_are": name, "scale": "known"}
-    dynamical = {"bloch": 1.0, "bloch_volume": 1e3}
     rows = []
-    for words, changes in (("", {}), (", dynamical", dynamical)):
+    cases: tuple[tuple[str, Mapping[str, Any]], ...] = (("", {}), (", dynamical", DYNAMICAL))
+    for words, changes in cases:
         made = blocks_of(held_out(recipe, materials=materials, **changes), crystals)
+        if words:
+            made = dynamical(made)
         own = {**facts, "crystals_are": name + words}
         answers = network_answers(net, made)
         rows += rows_of(answers, net=net, facts=own) + cubic_rows(answers, own)
         if not words:
             unknown = network_answers(net, made, told=False)
             rows += rows_of(unknown, net=net, facts={**own, "scale": "unknown"})
-    made = blocks_of(held_out(recipe, materials=materials, evenly=False, **dynamical), crystals)
+        elif reasoner:
+            rows += beside_reasoner(net, made[:reasoner], answers, own, say)
+    source = held_out(recipe, materials=materials, evenly=False, **DYNAMICAL)
+    made = dynamical(blocks_of(source, crystals))
     natural = Prior.natural().of_groups()
     own = {**facts, "crystals_are": f"{name}, dynamical, as often as they occur"}
     return rows + rows_of(network_answers(net, made), net=net, prior=natural, facts=own)
@@ -134,11 +143,12 @@ def main() -> None:
     )
     if given.cif is not None:
         found = folder_materials(recipe.data, given.cif)
-        rows += other_rows(net, recipe.data, given.cif.name, found, given.crystals)
+        rows += other_rows(net, recipe.data, given.cif.name, found, given.crystals, 0)
     if given.structures is not None:
         found = held_out_structures(given.structures, "test", sides_of(recipe.data)[0])
         say(f"{len(found)} structures of {given.structures.name} are of other types and formulas")
-        rows += other_rows(net, recipe.data, given.structures.stem, found, given.crystals)
+        name = given.structures.stem
+        rows += other_rows(net, recipe.data, name, found, given.crystals, given.reasoner)
         if given.bands:
             bands = band_rows(net, recipe.data, blocks=given.bands, materials=found, tell=say)
             rows += [{**r, "crystals_are": r["of"], "scale": r["band"]} for r in bands]

@@ -136,3 +136,24 @@ def test_symmetry_by_the_same_verb(tmp_path: Path, capsys: pytest.CaptureFixture
     assert row["ms_per_pattern"] > 0
     assert 0 <= next(v for k, v in row.items() if "space_group, 10 patterns" in k) <= 100
     assert (tmp_path / "o" / "tiny-symmetry.csv").exists()
+
+
+def test_bands_are_of_learned_symmetry_alone(weights: list[str], capfd) -> None:
+    assert run(["evaluate", weights[0], "--bands"]) == 1
+    assert "spot_set alone" in capfd.readouterr().err
+
+
+def test_bands_are_drawn_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diskern.train import evaluation
+
+    row = {"of": "dose", "patterns": 1, "level": "system", "top1": 0.5, "crystals": 9}
+    rows = [{**row, "band": band} for band in ("few", "many")]
+
+    def measured(name: str, **asked: object) -> evaluation.Evaluation:
+        assert asked["bands"]
+        return evaluation.Evaluation(name, "spot_set", "Of a test.", {"bands": rows})
+
+    monkeypatch.setattr(evaluation, "evaluate_weights", measured)
+    assert run(["evaluate", "spot_set", "--bands", "-o", str(tmp_path)]) == 0
+    assert (tmp_path / "spot_set-bands.png").stat().st_size > 5000
+    assert "few" in (tmp_path / "spot_set-bands.csv").read_text()

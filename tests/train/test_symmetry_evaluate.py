@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diskern.crystal.spacegroups import symbol_of
+from diskern.errors import DiskernError
 from diskern.nets.registry import load
 from diskern.symmetry.learned import SymmetryNet
 from diskern.train.camera import SpotLists
 from diskern.train.recipe import Range
 from diskern.train.spot_sets import SpotSets
+from diskern.train.spot_sets_finish import own_kinds
 from diskern.train.symmetry_bands import BANDS, band_rows
-from diskern.train.symmetry_evaluate import blocks_of, held_out
+from diskern.train.symmetry_evaluate import blocks_of, held_out, kept
 from diskern.train.train_recipe import load_train_recipe
 
 DATA = load_train_recipe("spot_set_smoke").data
@@ -65,6 +68,26 @@ def test_the_error_of_the_scale_is_as_told():
     ]
     ratio = [r for r in ratio if np.isfinite(r)]
     assert 0.03 < np.std(ratio) < 0.25
+
+
+def test_crystals_may_be_drawn_as_often_as_they_occur():
+    materials = kept(DATA, "train")
+    rare = [m for m in materials if m.space_group == materials[0].space_group][:1]
+    common = [m for m in materials if m.space_group != rare[0].space_group][:9]
+    counts = []
+    for evenly in (True, False):
+        source = held_out(DATA, materials=[*rare, *common], evenly=evenly, window=600)
+        rows = [source.material_of(n) for n in range(600)]
+        counts.append(rows.count(0))
+    symbols = {symbol_of(m.space_group).index for m in (*rare, *common)}
+    assert counts[0] == pytest.approx(600 / len(symbols), rel=0.35)
+    assert counts[1] == pytest.approx(60, rel=0.45)
+
+
+def test_nothing_held_out_is_one_clear_line():
+    nothing = DATA.model_copy(update={"split": DATA.split.model_copy(update={"validation": 0.0})})
+    with pytest.raises(DiskernError, match="validation"):
+        own_kinds(nothing)
 
 
 def test_beams_from_elsewhere_are_recorded_like_own_ones():

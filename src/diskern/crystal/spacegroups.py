@@ -171,6 +171,7 @@ def laue_operations(laue_class: str) -> Ints:
     number = next(n for n in range(1, 231) if space_group(n).laue_class == laue_class)
     rotations = operations(number)[0]
     both = np.concatenate([rotations, -rotations]).reshape(-1, 9)
+    # A set of tuples: np.unique is slow on rows.
     return np.array(sorted(set(map(tuple, both.tolist()))), dtype=np.int64).reshape(-1, 3, 3)
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diskern.train.exposures import draw
+from diskern.train.recipe import Range
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -45,15 +48,15 @@ class Exposing:
 
     Attributes
     ----------
-    dose : least and most electrons in all diffracted beams, every octave as likely.
+    dose : electrons in all diffracted beams.
     scale_error : standard deviation of the scale's relative error, cut off at 2.5 of it.
     """
 
-    dose: tuple[float, float] = (3e3, 3e6)
-    scale_error: float = 0.02
+    dose: Range
+    scale_error: float
 
 
-USUAL = Exposing()
+USUAL = Exposing(Range(low=3e3, high=3e6), 0.02)
 
 
 def record(
@@ -152,12 +155,10 @@ def _run_together(lists: SpotLists, distance: Floats) -> SpotLists:
     return SpotLists(q, np.where(swallowed, 0.0, intensity), hkl)
 
 
-def _count(
-    lists: SpotLists, edge: Floats, rng: np.random.Generator, dose: tuple[float, float]
-) -> SpotLists:
+def _count(lists: SpotLists, edge: Floats, rng: np.random.Generator, dose: Range) -> SpotLists:
     """Electrons, background, detection, errors of position, saturation and grey scale."""
     b, n = lists.intensity.shape
-    total = np.exp(rng.uniform(np.log(dose[0]), np.log(dose[1]), b))
+    total = draw(dose, rng, b)
     share = lists.intensity / np.maximum(lists.intensity.sum(1, keepdims=True), 1e-30)
     mean = share * total[:, None]
     radius = np.hypot(lists.q[..., 0], lists.q[..., 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import Model, load
@@ -74,6 +74,8 @@ def evaluate_weights(
         raise DiskernError(
             f"the card of {model.card.name} names no recipe, so nobody knows what it has not seen"
         )
+    if bands and model.card.architecture != "spot_set":
+        raise DiskernError(f"{model.card.name} has no bands; they are measured of spot_set alone")
     found = _measures(model, limit, tell)
     if bands:
         found["bands"] = _bands(model, limit, tell)
@@ -102,11 +104,8 @@ def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, R
 
 
 def _symmetry(model: Model, crystals: int, tell: Tell | None) -> dict[str, Rows]:
-    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
-    if not isinstance(recipe, SpotSetTrainRecipe):
-        raise DiskernError(f"{model.card.name} was not trained on sets of spots")
     net = SymmetryNet.of(model)
-    rows = evaluate_symmetry(net, recipe.data, blocks=crystals, tell=tell)
+    rows = evaluate_symmetry(net, _spot_recipe(model).data, blocks=crystals, tell=tell)
     row: dict[str, Any] = {
         "network": "spot set",
         "weights": model.card.name,
@@ -120,12 +119,16 @@ def _symmetry(model: Model, crystals: int, tell: Tell | None) -> dict[str, Rows]
     return {"table": [row], "symmetry": rows}
 
 
+def _spot_recipe(model: Model) -> SpotSetTrainRecipe:
+    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
+    if not isinstance(recipe, SpotSetTrainRecipe):
+        raise DiskernError(f"{model.card.name} was not trained on sets of spots")
+    return recipe
+
+
 def _bands(model: Model, crystals: int | None, tell: Tell | None) -> Rows:
-    if model.card.architecture != "spot_set":
-        raise DiskernError(f"{model.card.name} has no bands; they are measured of spot_set alone")
-    recipe = cast("SpotSetTrainRecipe", parse_train_recipe(dict(model.card.recipe)))
     blocks = BAND_CRYSTALS if crystals is None else crystals
-    return band_rows(SymmetryNet.of(model), recipe.data, blocks=blocks, tell=tell)
+    return band_rows(SymmetryNet.of(model), _spot_recipe(model).data, blocks=blocks, tell=tell)
 
 
 def _disks(model: Model, blocks: int) -> dict[str, Rows]:

@@ -144,7 +144,7 @@ class SpotSets:
         lists, facts = beams.lists, beams.facts
         if not self.recipe.clean:
             recipe = self.recipe
-            exposing = Exposing((recipe.dose.low, recipe.dose.high), recipe.scale_error)
+            exposing = Exposing(recipe.dose, recipe.scale_error)
             lists = record(lists, rng, recipe.per_block, exposing)
         faintest = np.exp(rng.uniform(np.log(1e-4), np.log(2e-2), len(lists.q)))
         origin, basis = seen_nets(lists, facts["zone"], faintest)

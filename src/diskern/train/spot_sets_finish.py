@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from diskern.errors import DiskernError
 from diskern.nets.registry import Card, Model, save
 from diskern.symmetry.labels import label_tree
 from diskern.symmetry.learned import COVERAGES, SET_LEVELS, SIZES, SymmetryNet, groups_from
@@ -39,18 +40,32 @@ PROTOCOL = (
     "structures), level, score, number of patterns of one crystal."
 )
 
+KNOWN = "known"
+"""The kind of known structures."""
 Kinds = Mapping[str, Callable[[str], SpotSets]]
 """Crystals that a network is calibrated on and measured by: patterns of a side, by kind."""
 
 
 def own_kinds(data: SpotSetsRecipe) -> dict[str, Callable[[str], SpotSets]]:
-    """Random crystals and known structures that a recipe holds out, where it has any."""
-    every = {"random": is_random, "known": is_real}
-    return {
+    """Random crystals and known structures that a recipe holds out, where it has any.
+
+    Raises
+    ------
+    DiskernError
+        Where it holds out neither on both sides.
+    """
+    every = {"random": is_random, KNOWN: is_real}
+    found = {
         who: partial(held_out, data, keep=keep)
         for who, keep in every.items()
         if all(kept(data, side, keep) for side in ("validation", "test"))
     }
+    if not found:
+        raise DiskernError(
+            f"{data.name}: no crystals are left to calibrate and to measure on; raise "
+            "split.validation or give more sources"
+        )
+    return found
 
 
 def finish(
@@ -113,20 +128,19 @@ def calibration(model: Model, held: Mapping[str, Sequence[Block]]) -> dict[str, 
 
     Parameters
     ----------
-    held : blocks of each kind of crystals.  The temperature suits the last kind, by custom known
-        structures, since those are what people have; a set is to hold the truth often enough in
-        each of the kinds.
+    held : blocks of each kind of crystals.  The temperature suits those called "known", since
+        known structures are what people have, or all where none are; a set is to hold the truth
+        often enough in each of the kinds.
     """
-    asked, tree = (
-        SymmetryNet.of(Model(replace(model.card, calibration={}), model.net)),
-        label_tree(),
-    )
-    raw = [network_answers(asked, part) for part in held.values()]
-    last = raw[-1]
+    asked = SymmetryNet.of(Model(replace(model.card, calibration={}), model.net))
+    tree = label_tree()
+    answers = {who: network_answers(asked, part) for who, part in held.items()}
+    raw = list(answers.values())
+    fitted = [answers[KNOWN]] if KNOWN in answers else raw
     temperature, slope = fit_temperature(
-        list(last.log_likelihood.values()),
-        [tree.index("diffraction_symbol", last.truth)] * len(last.log_likelihood),
-        list(last.log_likelihood),
+        [values for one in fitted for values in one.log_likelihood.values()],
+        [tree.index("diffraction_symbol", one.truth) for one in fitted for _ in one.log_likelihood],
+        [k for one in fitted for k in one.log_likelihood],
     )
     out = {"temperature": temperature, "temperature_slope": slope}
     for k in SIZES:

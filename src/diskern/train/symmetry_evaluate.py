@@ -37,6 +37,8 @@ COUNTS = (1, 2, 3, 5, 10)
 """Patterns of one crystal that are judged together."""
 FIRST = 1_000_000
 """Blocks from here on are for measuring: training never reaches them."""
+DYNAMICAL: Mapping[str, float] = {"bloch": 1.0, "bloch_volume": 1e3}
+"""What a recipe is changed by so that patterns are made by Bloch waves."""
 REFUSED = 0.5
 """Probability of one crystal below which a pattern counts as refused."""
 
@@ -114,6 +116,11 @@ def is_real(material: Material) -> bool:
 def blocks_of(source: SpotSets, count: int) -> list[Block]:
     """So many blocks, kept for network and reasoner alike."""
     return [source.block(FIRST + n) for n in range(count)]
+
+
+def dynamical(blocks: Sequence[Block]) -> list[Block]:
+    """Those whose patterns are all by Bloch waves: cells may be too large for it."""
+    return [b for b in blocks if b["dynamical"].all()]
 
 
 # --- answers --------------------------------------------------------------------------------
@@ -321,10 +328,10 @@ def evaluate_symmetry(
     """
     say = tell or (lambda words: None)
     out: list[dict[str, Any]] = []
-    kinds: tuple[tuple[str, Callable[[Material], bool] | None, dict[str, Any]], ...] = (
+    kinds: tuple[tuple[str, Callable[[Material], bool] | None, Mapping[str, Any]], ...] = (
         ("random crystals", is_random, {}),
         ("known structures", is_real, {}),
-        ("known structures, dynamical", is_real, {"bloch": 1.0, "bloch_volume": 1e3}),
+        ("known structures, dynamical", is_real, DYNAMICAL),
     )
     for name, keep, changes in kinds:
         if not kept(recipe, "test", keep):
@@ -332,7 +339,7 @@ def evaluate_symmetry(
         say(f"patterns of {name}")
         made = blocks_of(held_out(recipe, keep=keep, **changes), blocks)
         if "dynamical" in name:
-            made = [b for b in made if b["dynamical"].all()]
+            made = dynamical(made)
         facts = {"source": "network", "crystals_are": name, "scale": "known"}
         answers = network_answers(net, made, counts)
         out += rows_of(answers, net=net, facts=facts)
@@ -344,16 +351,16 @@ def evaluate_symmetry(
         unknown = network_answers(net, made, counts, told=False)
         out += rows_of(unknown, net=net, facts={**facts, "scale": "unknown"})
         if reasoner:
-            out += _beside_reasoner(net, made[:reasoner], answers, facts, say)
+            out += beside_reasoner(net, made[:reasoner], answers, facts, say)
     out.append(refusal_row(net, recipe))
     out.append(speed_row(net, made))
     return out
 
 
-def _beside_reasoner(
+def beside_reasoner(
     net: SymmetryNet, made: Sequence[Block], answers: Answers, facts: dict[str, Any], say: Tell
 ) -> list[dict[str, Any]]:
-    """Rules, network and product on the same few crystals."""
+    """Rules, network and the joined answer on the same few crystals, of up to three patterns."""
     counts = [k for k in answers.log_likelihood if k <= 3]
     rules = reasoner_answers(made, counts, say)
     same = Answers(
