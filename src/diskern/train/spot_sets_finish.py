@@ -55,7 +55,7 @@ def own_kinds(data: SpotSetsRecipe) -> dict[str, Callable[[str], SpotSets]]:
         Where it holds out neither on both sides.
     """
     every = {"random": is_random, KNOWN: is_real}
-    found = {
+    found: dict[str, Callable[[str], SpotSets]] = {
         who: partial(held_out, data, keep=keep)
         for who, keep in every.items()
         if all(kept(data, side, keep) for side in ("validation", "test"))

@@ -37,7 +37,7 @@ COUNTS = (1, 2, 3, 5, 10)
 """Patterns of one crystal that are judged together."""
 FIRST = 1_000_000
 """Blocks from here on are for measuring: training never reaches them."""
-DYNAMICAL: Mapping[str, float] = {"bloch": 1.0, "bloch_volume": 1e3}
+DYNAMICAL: Mapping[str, Any] = {"bloch": 1.0, "bloch_volume": 1e3}
 """What a recipe is changed by so that patterns are made by Bloch waves."""
 REFUSED = 0.5
 """Probability of one crystal below which a pattern counts as refused."""
