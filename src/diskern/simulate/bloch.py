@@ -25,6 +25,7 @@ from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
 from diskern.simulate.bloch_beams import Beams, select_beams
 from diskern.simulate.bloch_solvers import (
+    WAVES_HELD,
     Dynamics,
     Solver,
     choose_solver,
@@ -62,6 +63,8 @@ class BlochOptions:
         loss to thermal diffuse scattering that the crystal's own displacements cause, see
         `diskern.simulate.thermal_absorption`; or None.
     solver : "eigen", "chebyshev", or "auto" for the cheaper; both are exact for the beams kept.
+    oversample : directions per pixel and axis of convergent patterns, or None for enough to
+        follow the fringes of the thickest foil.
     dtype : "float64" (rounding 1e-12) or "float32" (1e-5, twice as quick).
     device : torch device.
     """
@@ -71,6 +74,7 @@ class BlochOptions:
     parametrization: Parametrization = "peng"
     absorption: Absorption = None
     solver: Solver = "auto"
+    oversample: int | None = None
     dtype: str = "float64"
     device: str = "cpu"
 
@@ -80,6 +84,8 @@ class BlochOptions:
             if not (math.isfinite(value) and value > 0):
                 raise DiskernError(f"{name}={value} must be a positive number in 1/Å")
         check_absorption(self.absorption)
+        if self.oversample is not None and not 1 <= self.oversample <= 8:
+            raise DiskernError(f"oversample={self.oversample} must be 1 to 8 directions per pixel")
         if self.dtype not in ("float64", "float32"):
             raise DiskernError(f"dtype={self.dtype!r} is unknown; use float64 or float32")
         if self.solver not in ("auto", "eigen", "chebyshev"):
@@ -181,6 +187,11 @@ class BlochWaves:
         return torch.as_tensor(array, dtype=dtype, device=self.options.device)
 
     @property
+    def device(self) -> torch.device:
+        """Where the waves are solved."""
+        return torch.device(self.options.device)
+
+    @property
     def tolerance(self) -> float:
         """Bound on the error of an amplitude for the beams that are kept."""
         return 1e-6 if self.options.dtype == "float32" else 1e-13
@@ -191,29 +202,52 @@ class BlochWaves:
         return choose_solver(self.system(k_transverse), t)
 
     def amplitudes(
-        self, thicknesses: ArrayLike, k_transverse: ArrayLike | None = None
+        self,
+        thicknesses: ArrayLike,
+        k_transverse: ArrayLike | None = None,
+        entry: ArrayLike | None = None,
     ) -> torch.Tensor:
-        """(K, T, N) complex φ_g whose squares are fluxes, for T thicknesses in Å."""
-        return self._in_chunks(propagate, thicknesses, k_transverse)
+        """(K, T, N) complex φ_g whose squares are fluxes, for T thicknesses in Å.
+
+        ``entry`` (K, N) are the φ_g on the entrance face: a wave of one direction enters in the
+        direct beam (the default), a coherent probe in all beams that lie in its aperture.
+        """
+        return self._in_chunks(propagate, thicknesses, k_transverse, entry)
 
     def intensities(
-        self, thicknesses: ArrayLike, k_transverse: ArrayLike | None = None
+        self,
+        thicknesses: ArrayLike,
+        k_transverse: ArrayLike | None = None,
+        entry: ArrayLike | None = None,
     ) -> torch.Tensor:
         """(K, T, N) fluxes as fractions of the incident beam; sum over N is 1 unless absorbed."""
-        return self._in_chunks(propagate_flux, thicknesses, k_transverse)
+        return self._in_chunks(propagate_flux, thicknesses, k_transverse, entry)
 
     def _in_chunks(
         self,
-        solve: Callable[[Dynamics, torch.Tensor, Solver, float], torch.Tensor],
+        solve: Callable[[Dynamics, torch.Tensor, Solver, float, torch.Tensor | None], torch.Tensor],
         thicknesses: ArrayLike,
         k_transverse: ArrayLike | None,
+        entry: ArrayLike | None,
     ) -> torch.Tensor:
         t = torch.as_tensor(_thicknesses(thicknesses), device=self.options.device)
         k_t = np.zeros((1, 2)) if k_transverse is None else np.asarray(k_transverse, float)
         k_t = k_t.reshape(-1, 2)
-        step = max(8, MEMORY // (len(self) * max(len(self), len(t))))
+        start = None if entry is None else self._tensor(np.asarray(entry))
+        solver, held = self.options.solver, max(len(self), len(t))
+        if solver == "auto":
+            solver = choose_solver(self.system(k_t), t)
+        if solver == "chebyshev":
+            held = len(t) + WAVES_HELD
+        step = max(8, MEMORY // (len(self) * held))
         parts = [
-            solve(self.system(k_t[i : i + step]), t, self.options.solver, self.tolerance)
+            solve(
+                self.system(k_t[i : i + step]),
+                t,
+                solver,
+                self.tolerance,
+                None if start is None else start[i : i + step],
+            )
             for i in range(0, len(k_t), step)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -263,7 +297,7 @@ class BlochWaves:
         pixel_size: float,
         **options: Any,
     ) -> torch.Tensor:
-        """(T, H, W) CBED patterns; see `diskern.simulate.bloch_cbed.cbed_bloch`.
+        """(T, H, W) CBED patterns; see `diskern.simulate.bloch_cbed.cbed_disks`.
 
         Build the waves with ``k_reach`` of at least semiangle/λ.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,14 @@ class Beams:
         inversion, with the origin moved there.
     absorbed : (N, N) U'_{g-h} in 1/Å² of thermal diffuse scattering, about the same origin, or
         None where it is not asked for.
+    origin : (3,) the point of the crystal in Å that U refers to, in the lab frame.
     """
 
     hkl: Ints
     g: Floats
     U: Coupling
     absorbed: Coupling | None = None
+    origin: Floats = field(default_factory=lambda: np.zeros(3))
 
     def __len__(self) -> int:
         return len(self.hkl)
@@ -100,8 +102,9 @@ def select_beams(
     order = np.lexsort((own[:, 2], own[:, 1], own[:, 0], np.linalg.norm(g_own, axis=1).round(9)))
     own = np.concatenate([np.zeros((1, 3), dtype=np.int64), own[order]])
     small = np.rint(own @ crystal.reciprocal @ np.linalg.inv(cell.reciprocal)).astype(np.int64)
-    U, absorbed = coupling(cell, small, energy, parametrization, thermal=thermal)
-    return Beams(own, orientation.apply(own @ crystal.reciprocal), U, absorbed)
+    U, absorbed, origin = coupling(cell, small, energy, parametrization, thermal=thermal)
+    g = orientation.apply(own @ crystal.reciprocal)
+    return Beams(own, g, U, absorbed, orientation.apply(origin))
 
 
 def coupling(
@@ -111,8 +114,11 @@ def coupling(
     parametrization: Parametrization,
     *,
     thermal: bool = False,
-) -> tuple[Coupling, Coupling | None]:
-    """(N, N) matrices U_{g-h} and U'_{g-h} in 1/Å² of (N, 3) beams; U_0 on the diagonal."""
+) -> tuple[Coupling, Coupling | None, Floats]:
+    """(N, N) matrices U_{g-h} and U'_{g-h} in 1/Å² of (N, 3) beams; U_0 on the diagonal.
+
+    The third is the point of the crystal, (3,) cartesian in Å, that they refer to.
+    """
     low, span = hkl.min(0) - hkl.max(0), 2 * (hkl.max(0) - hkl.min(0)) + 1
     strides = np.array([span[1] * span[2], span[2], 1])
     # Key of a difference = difference of keys, so the N² differences are never formed.
@@ -133,10 +139,11 @@ def coupling(
         table[flat] = reduced_potential(kept, crystal.volume, energy)
         return np.asarray(table[keys])
 
+    origin = np.zeros(3) if centre is None else centre @ crystal.lattice
     if not thermal:
-        return matrix(F), None
+        return matrix(F), None, origin
     absorbed = absorptive_structure_factors(crystal, differences, energy, parametrization)
-    return matrix(F), matrix(absorbed)
+    return matrix(F), matrix(absorbed), origin
 
 
 def _inversion_centre(crystal: Crystal, hkl: Ints, F: NDArray[np.complex128]) -> Floats | None:

@@ -20,6 +20,8 @@ from scipy.fft import dct
 Solver = Literal["auto", "eigen", "chebyshev"]
 BLOCK = 16
 """Chebyshev vectors gathered before they are added to all thicknesses at once."""
+WAVES_HELD = 2 * BLOCK + 8
+"""Vectors a direction that a Chebyshev series keeps, beside one for each thickness."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +49,33 @@ class Dynamics:
         """Whether A is real symmetric."""
         return not (self.coupling.is_complex() or self.absorbs)
 
+    def twice(self) -> Dynamics:
+        """All directions, and all of them once more."""
+        return Dynamics(self.diagonal.repeat(2, 1), self.coupling, self.scale.repeat(2))
+
 
 def propagate(
-    system: Dynamics, thicknesses: torch.Tensor, solver: Solver = "auto", tolerance: float = 1e-12
+    system: Dynamics,
+    thicknesses: torch.Tensor,
+    solver: Solver = "auto",
+    tolerance: float = 1e-12,
+    entry: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(K, T, N) complex amplitudes at (T,) thicknesses in Å, the wave entering in beam 0.
+    """(K, T, N) complex amplitudes at (T,) thicknesses in Å.
 
     ``tolerance`` bounds the truncation of the Chebyshev series; the eigen-solver is exact to
-    rounding.
+    rounding.  ``entry`` (K, N) holds the amplitudes in which the wave enters, real or complex;
+    by default all of it enters in beam 0.
     """
     chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
     if chosen == "eigen":
-        return _by_eigenvectors(system, thicknesses)
-    centre, sums = _by_chebyshev(system, thicknesses, tolerance)
+        return _by_eigenvectors(system, thicknesses, entry)
+    if entry is not None and entry.is_complex() and system.real:
+        # The real and the imaginary part on their own keep every matrix real.
+        halves = propagate(system.twice(), thicknesses, chosen, tolerance, _parts(entry))
+        real, imaginary = halves.chunk(2)
+        return real + 1j * imaginary
+    centre, sums = _by_chebyshev(system, thicknesses, tolerance, entry)
     parts = [total.view(sums.shape) for total in sums.totals]
     waves = parts[0] if len(parts) == 1 else torch.complex(*parts)
     turn = torch.exp(2j * math.pi * centre * thicknesses.double()).to(waves.dtype)
@@ -68,14 +84,18 @@ def propagate(
 
 
 def propagate_flux(
-    system: Dynamics, thicknesses: torch.Tensor, solver: Solver = "auto", tolerance: float = 1e-12
+    system: Dynamics,
+    thicknesses: torch.Tensor,
+    solver: Solver = "auto",
+    tolerance: float = 1e-12,
+    entry: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(K, T, N) squares of the amplitudes of `propagate`, without their phases."""
     chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
-    if chosen == "eigen":
-        waves = _by_eigenvectors(system, thicknesses)
+    if chosen == "eigen" or (entry is not None and entry.is_complex()):
+        waves = propagate(system, thicknesses, chosen, tolerance, entry)
         return waves.real**2 + waves.imag**2
-    _, sums = _by_chebyshev(system, thicknesses, tolerance)
+    _, sums = _by_chebyshev(system, thicknesses, tolerance, entry)
     total = sums.totals[0]
     if total.is_complex():
         flux = total.real**2 + total.imag**2
@@ -111,19 +131,31 @@ def _hermitian(matrix: torch.Tensor) -> torch.Tensor:
     return symmetric
 
 
-def _by_eigenvectors(system: Dynamics, thicknesses: torch.Tensor) -> torch.Tensor:
+def _parts(entry: torch.Tensor) -> torch.Tensor:
+    """(2 K, N) real parts, then imaginary parts."""
+    return torch.cat([entry.real, entry.imag])
+
+
+def _by_eigenvectors(
+    system: Dynamics, thicknesses: torch.Tensor, entry: torch.Tensor | None
+) -> torch.Tensor:
     A = system.scale[:, None, None] * system.coupling[None]
     if system.absorbs and not A.is_complex():
         A = A.to(system.diagonal.dtype)
     A = A + torch.diag_embed(system.diagonal)
     if system.absorbs:
         values, vectors = torch.linalg.eig(A)
-        entry = torch.zeros_like(A[..., :1])
-        entry[:, 0] = 1
-        excitation = torch.linalg.solve(vectors, entry)[..., 0]
-    else:
+        if entry is None:
+            entry = torch.zeros_like(system.diagonal)
+            entry[:, 0] = 1
+        excitation = torch.linalg.solve(vectors, entry.to(vectors.dtype))
+    elif entry is None:
         values, vectors = torch.linalg.eigh(A)
         excitation = vectors[:, 0, :].conj()
+    else:
+        values, vectors = torch.linalg.eigh(A)
+        common = torch.promote_types(vectors.dtype, entry.dtype)
+        excitation = (vectors.mH.to(common) @ entry.to(common)[..., None])[..., 0]
     # Phases reach hundreds of radians: float64 for them even where the vectors are float32.
     wide = torch.complex128
     phase = torch.exp(2j * math.pi * thicknesses.double()[None, :, None] * values.to(wide)[:, None])
@@ -133,7 +165,7 @@ def _by_eigenvectors(system: Dynamics, thicknesses: torch.Tensor) -> torch.Tenso
 
 
 def _by_chebyshev(
-    system: Dynamics, thicknesses: torch.Tensor, tolerance: float
+    system: Dynamics, thicknesses: torch.Tensor, tolerance: float, entry: torch.Tensor | None
 ) -> tuple[float, _Sums]:
     """The waves (T, N, K) but for the phase exp(2πi c t), and c in 1/Å."""
     centre, radius = spectrum(system)
@@ -141,14 +173,19 @@ def _by_chebyshev(
     diagonal = ((system.diagonal.mT - centre) / radius).contiguous()
     coupling = system.coupling / radius
     dtype = torch.promote_types(coupling.dtype, diagonal.dtype)
+    if entry is not None:
+        dtype = torch.promote_types(dtype, entry.dtype)
     coupling, diagonal = coupling.to(dtype), diagonal.to(dtype)
     # A row per beam; the scale of each direction and the factor 2 of the recursion go along.
     twice = 2 * system.scale.to(diagonal.real.dtype)
     doubled = 2 * diagonal
 
     total = _Sums(len(thicknesses), diagonal)
-    before = total.next().zero_()
-    before[0] = 1
+    before = total.next()
+    if entry is None:
+        before.zero_()[0] = 1
+    else:
+        before.copy_(entry.mT)
     total.add(weights[0])
     now = total.next()
     torch.mm(coupling, before, out=now).mul_(system.scale).addcmul_(diagonal, before)

@@ -48,9 +48,9 @@ def simulate_cbed(
     semiangle : convergence half-angle in mrad, above 0 (`simulate_saed` for a parallel beam).
     thickness : Å, a number or several.
     shape, pixel_size : (H, W) px and 1/Å per px; the direct beam falls on (H // 2, W // 2).
-    method : "bloch" is exact for a perfect crystal and sums disks as intensities; "multislice"
-        keeps the coherence of overlapping disks; "auto" takes multislice where disks overlap or
-        the cell is large, Bloch waves elsewhere.
+    method : "bloch" is exact for a perfect crystal, "multislice" takes any number of beams;
+        "auto" takes multislice where the cell is large, Bloch waves elsewhere.  Where disks
+        overlap both give the interference of a probe in focus over the crystal's origin.
     options : `BlochOptions` or `MultisliceOptions`; settles the method where that is "auto".
 
     Returns
@@ -71,7 +71,7 @@ def simulate_cbed(
         )
     chosen: str = method
     if method == "auto":
-        chosen = _settled_by(options) or choose_method(crystal, rotation, energy, semiangle)
+        chosen = _settled_by(options) or choose_method(crystal, energy, semiangle)
     if chosen == "bloch":
         return _by_bloch(
             crystal, rotation, energy, semiangle, thickness, shape, pixel_size, options
@@ -84,11 +84,9 @@ def simulate_cbed(
 
 
 def choose_method(
-    crystal: Crystal, orientation: Rotation, energy: float, semiangle: float
+    crystal: Crystal, energy: float, semiangle: float
 ) -> Literal["bloch", "multislice"]:
-    """The engine that is right for this crystal and probe, and the quicker where both are."""
-    if disks_overlap(crystal, orientation, energy, semiangle):
-        return "multislice"
+    """The quicker engine for this crystal and probe."""
     from diskern.simulate.bloch import BlochOptions
 
     kept = BlochOptions()
@@ -126,10 +124,18 @@ def _by_bloch(
     options: Any,
 ) -> NDArray[np.float32]:
     from diskern.simulate.bloch import BlochOptions, BlochWaves
+    from diskern.simulate.probe import Probe
 
     if options is not None and not isinstance(options, BlochOptions):
         raise DiskernError(f"options is a {type(options).__name__}; bloch takes BlochOptions")
     opts = options or BlochOptions(dtype="float32")
+    if disks_overlap(crystal, orientation, energy, semiangle):
+        from diskern.simulate.bloch_probe import coherent_cbed
+
+        probe = Probe(energy, semiangle)
+        return coherent_cbed(
+            crystal, orientation, probe, thickness, shape, pixel_size, options=opts
+        )
     reach = math.sin(semiangle * 1e-3) / wavelength(energy)
     waves = BlochWaves(crystal, orientation, energy, opts, k_reach=reach)
     images = waves.cbed(semiangle, thickness, shape, pixel_size)

@@ -1,0 +1,148 @@
+"""A coherent probe by Bloch waves: interference of overlapping disks."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+from simulate_crystals import SILICON, TRICLINIC, WURTZITE
+
+from diskern.crystal.orientation import zone_axis_orientation
+from diskern.errors import DiskernError
+from diskern.simulate.bloch import BlochOptions, BlochWaves
+from diskern.simulate.bloch_cbed import DirectionGrid
+from diskern.simulate.bloch_probe import coherent_cbed, families
+from diskern.simulate.cbed import simulate_cbed
+from diskern.simulate.multislice_cbed import MultisliceOptions, cbed_multislice
+from diskern.simulate.probe import Aberrations, Probe
+
+WARM = SILICON.with_u_iso(0.08**2)
+WIDE = Probe(200e3, 8.0)
+PIXEL, SHAPE = 1 / 50, (128, 128)
+FAST = BlochOptions(g_max=1.5, s_max=0.05, dtype="float32")
+GENERAL = Rotation.from_euler("xyz", [20, 33, 51], degrees=True)
+
+
+def apart(one, other):
+    """Share of the intensity that lies elsewhere, apart from the edges of disks."""
+    one, other = gaussian_filter(one, 1), gaussian_filter(other, 1)
+    return np.abs(one - other).sum() / other.sum()
+
+
+@pytest.mark.parametrize(
+    ("crystal", "orientation", "centre", "probe"),
+    [
+        (WARM, zone_axis_orientation(WARM, (0, 1, 1)), (0.0, 0.0, 0.0), WIDE),
+        (WURTZITE, zone_axis_orientation(WURTZITE, (1, 1, 0)), (0.2, 0.3, 0.1), WIDE),
+        (TRICLINIC, zone_axis_orientation(TRICLINIC, (0, 0, 1)), (0.3, 0.1, 0.2), WIDE),
+        (
+            WARM,
+            zone_axis_orientation(WARM, (0, 1, 1)),
+            (0.1, 0.0, 0.05),
+            replace(WIDE, aberrations=Aberrations(defocus=150.0, astigmatism=40.0)),
+        ),
+    ],
+    ids=["Si", "ZnS", "triclinic", "out of focus"],
+)
+def test_overlapping_disks_interfere_as_in_multislice(crystal, orientation, centre, probe):
+    kept = BlochOptions(g_max=2.5, s_max=0.1, dtype="float32")
+    found = coherent_cbed(
+        crystal, orientation, probe, [80.0], SHAPE, PIXEL, options=kept, centre=centre
+    )[0]
+    boxed = MultisliceOptions(route="box", box=50.0, k_max=2.6, centre=centre)
+    expected = cbed_multislice(
+        crystal, orientation, 200e3, 8.0, [80.0], SHAPE, PIXEL, probe=probe, options=boxed
+    )[0]
+    sums = (
+        BlochWaves(crystal, orientation, 200e3, kept, k_reach=probe.k_reach)
+        .cbed(8.0, [80.0], SHAPE, PIXEL)[0]
+        .numpy()
+    )
+    assert apart(found, expected) < 0.06
+    assert apart(sums, expected) > 0.2
+
+
+def test_disks_that_do_not_overlap_add_as_intensities():
+    probe, start = Probe(200e3, 4.0), zone_axis_orientation(WARM, (0, 0, 1))
+    fine = replace(FAST, oversample=3)
+    found = coherent_cbed(WARM, start, probe, [60.0, 200.0], SHAPE, PIXEL, options=fine)
+    waves = BlochWaves(WARM, start, 200e3, fine, k_reach=probe.k_reach)
+    expected = waves.cbed(4.0, [60.0, 200.0], SHAPE, PIXEL).numpy()
+    assert found.sum((1, 2)) == pytest.approx([1, 1], abs=2e-3)
+    assert np.abs(found - expected).sum((1, 2)).max() < 0.01
+
+
+@pytest.mark.parametrize("orientation", [zone_axis_orientation(TRICLINIC, (0, 0, 1)), GENERAL])
+@pytest.mark.parametrize(("oversample", "noise"), [(1, 0.03), (2, 0.015)])
+def test_without_a_crystal_the_families_add_up_to_the_aperture(orientation, oversample, noise):
+    kept = replace(FAST, oversample=oversample)
+    image = coherent_cbed(TRICLINIC, orientation, WIDE, [1e-9], SHAPE, PIXEL, options=kept)[0]
+    radius = WIDE.k_semiangle / PIXEL
+    rows, cols = np.indices(SHAPE)
+    inside = np.hypot(rows - 64, cols - 64) < radius - 1.5
+    flat = image[inside] * math.pi * radius**2
+    assert flat.mean() == pytest.approx(1, abs=0.01)
+    assert flat.std() < noise
+    assert image[np.hypot(rows - 64, cols - 64) > radius + 2].max() < 1e-5
+
+
+def test_one_direction_stands_for_each_family():
+    start = zone_axis_orientation(TRICLINIC, (0, 0, 1))
+    waves = BlochWaves(TRICLINIC, start, 200e3, FAST, k_reach=WIDE.k_reach)
+    grid = DirectionGrid(WIDE, PIXEL / 2, 1)
+    found = families(waves, WIDE, grid, np.zeros(3))
+    # Disks of 8 mrad overlap many times, so that few directions are left to solve.
+    assert 0 < len(found.nodes) < 0.6 * len(grid.k)
+    assert found.share @ (np.abs(found.entry) ** 2).sum(1) == pytest.approx(1, rel=1e-6)
+
+
+def test_moving_the_probe_by_a_lattice_vector_changes_nothing():
+    start = zone_axis_orientation(WARM, (0, 1, 1))
+    here, along, between = (
+        coherent_cbed(WARM, start, WIDE, [100.0], SHAPE, PIXEL, options=FAST, centre=c)[0]
+        for c in ((0.1, 0.2, 0.0), (1.1, 0.7, -0.5), (0.3, 0.2, 0.0))
+    )
+    assert np.abs(here - along).max() < 1e-4 * here.max()
+    assert apart(between, here) > 0.05
+
+
+@pytest.mark.parametrize("crystal", [WARM, WURTZITE], ids=["real", "complex"])
+@pytest.mark.parametrize("absorption", [None, 0.05])
+def test_solvers_agree_on_a_wave_that_enters_in_many_beams(crystal, absorption):
+    kept = BlochOptions(g_max=1.2, s_max=0.05, absorption=absorption, solver="eigen")
+    rng = np.random.default_rng(4)
+    start = zone_axis_orientation(crystal, (0, 0, 1))
+    waves = BlochWaves(crystal, start, 200e3, kept)
+    shape = (9, len(waves))
+    k = rng.normal(scale=0.05, size=(9, 2))
+    entry = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    exact = waves.amplitudes([0.0, 120.0], k, entry)
+    assert np.allclose(exact[:, 0].numpy(), entry, atol=1e-9)
+    other = BlochWaves(crystal, start, 200e3, replace(kept, solver="chebyshev"))
+    assert np.allclose(other.amplitudes([0.0, 120.0], k, entry), exact, atol=1e-8)
+    flux = other.intensities([0.0, 120.0], k, entry)
+    assert np.allclose(flux, exact.abs().numpy() ** 2, atol=1e-7)
+    alone = np.zeros(shape)
+    alone[:, 0] = 1
+    for solver in (waves, other):
+        assert np.allclose(solver.amplitudes([120.0], k, alone), solver.amplitudes([120.0], k))
+
+
+def test_overlap_decides_in_simulate_cbed():
+    known = {"thickness": [100.0], "shape": SHAPE, "pixel_size": PIXEL, "options": FAST}
+    start = zone_axis_orientation(WARM, (0, 1, 1))
+    for semiangle in (2.0, 8.0):
+        probe = Probe(200e3, semiangle)
+        found = simulate_cbed(WARM, (0, 1, 1), semiangle=semiangle, **known)
+        coherent = coherent_cbed(WARM, start, probe, [100.0], SHAPE, PIXEL, options=FAST)
+        assert np.array_equal(found, coherent) == (semiangle == 8.0)
+
+
+def test_parallel_beam_and_bad_sampling_are_refused():
+    start = zone_axis_orientation(WARM, (0, 0, 1))
+    with pytest.raises(DiskernError, match="simulate_saed"):
+        coherent_cbed(WARM, start, Probe(200e3), [100.0], SHAPE, PIXEL)
+    with pytest.raises(DiskernError, match="oversample=9"):
+        BlochOptions(oversample=9)
