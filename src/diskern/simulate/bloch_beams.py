@@ -149,14 +149,14 @@ def coupling(
 def _inversion_centre(crystal: Crystal, hkl: Ints, F: NDArray[np.complex128]) -> Floats | None:
     """A centre of inversion in fractional coordinates, or None where there is none.
 
-    With the origin there F is real.  A centre lies half-way between two atoms of the rarest
-    element.  Real matrices are several times quicker to diagonalise and multiply; intensities do
+    With the origin there F is real.  The crystal's own origin is tried first; a centre lies
+    half-way between two atoms of the rarest element.  Real matrices are several times quicker to diagonalise and multiply; intensities do
     not depend on the origin.
     """
     numbers, amount = np.unique(crystal.numbers, return_counts=True)
     rare = crystal.fractional[crystal.numbers == numbers[amount.argmin()]]
     size = np.abs(F).max()
-    for centre in (rare[0] + rare[:64]) / 2:
+    for centre in (np.zeros(3), *(rare[0] + rare[:64]) / 2):
         moved = F * np.exp(2j * math.pi * (hkl @ centre))
         if np.abs(moved.imag).max() <= 1e-10 * size:
             return np.asarray(centre)
