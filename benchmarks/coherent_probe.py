@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,6 +23,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from diskern.crystal.common import common_phases
+from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import zone_axis_orientation
 from diskern.simulate.bloch import BlochOptions, BlochWaves
 from diskern.simulate.bloch_probe import coherent_cbed
@@ -30,6 +32,8 @@ from diskern.simulate.probe import Probe
 
 CASES = [("Si", (0, 1, 1)), ("GaAs", (0, 0, 1)), ("TiO2 (rutile)", (1, 1, 0)), ("Si", None)]
 SHAPE, PIXEL, ENERGY, SEMIANGLE = (256, 256), 1 / 64, 200e3, 8.0
+PROBE = Probe(ENERGY, SEMIANGLE)
+KEPT = BlochOptions(g_max=2.5, s_max=0.1, dtype="float32")
 
 
 def timed(task: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
@@ -37,6 +41,19 @@ def timed(task: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
     task()
     start = time.process_time()
     return task(), time.process_time() - start
+
+
+def coherent(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndarray:
+    """By Bloch waves."""
+    return coherent_cbed(crystal, turn, PROBE, depth, SHAPE, PIXEL, options=KEPT)[0]
+
+
+def through_box(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndarray:
+    """By multislice."""
+    options = MultisliceOptions(route="box", k_max=3.0)
+    return cbed_multislice(crystal, turn, ENERGY, SEMIANGLE, depth, SHAPE, PIXEL, options=options)[
+        0
+    ]
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
@@ -51,29 +68,19 @@ def main() -> None:
     parser.add_argument("--thickness", type=float, default=200.0, help="Å")
     depth = [parser.parse_args().thickness]
     phases = {phase.name: phase for phase in common_phases()}
-    probe = Probe(ENERGY, SEMIANGLE)
-    kept = BlochOptions(g_max=2.5, s_max=0.1, dtype="float32")
-    boxed = MultisliceOptions(route="box", k_max=3.0)
     sys.stdout.write("crystal, zone: Bloch s, multislice s, ratio, difference, of a plain sum\n")
     for name, zone in CASES:
         crystal = phases[name].with_u_iso(0.08**2)
         turn = Rotation.from_euler("xyz", [20, 33, 51], degrees=True)
         if zone is not None:
             turn = zone_axis_orientation(crystal, zone)
-        place = (crystal, turn)
-        found, own = timed(
-            lambda: coherent_cbed(*place, probe, depth, SHAPE, PIXEL, options=kept)[0]
-        )
-        box, other = timed(
-            lambda: cbed_multislice(*place, ENERGY, SEMIANGLE, depth, SHAPE, PIXEL, options=boxed)[
-                0
-            ]
-        )
-        waves = BlochWaves(*place, ENERGY, kept, k_reach=probe.k_reach)
+        found, own = timed(partial(coherent, crystal, turn, depth))
+        boxed, other = timed(partial(through_box, crystal, turn, depth))
+        waves = BlochWaves(crystal, turn, ENERGY, KEPT, k_reach=PROBE.k_reach)
         plain = waves.cbed(SEMIANGLE, depth, SHAPE, PIXEL)[0].numpy()
         sys.stdout.write(
             f"{name} {zone or 'any'}: {own:.2f} {other:.2f} {other / own:.1f} "
-            f"{apart(found, box):.3f} {apart(plain, box):.3f}\n"
+            f"{apart(found, boxed):.3f} {apart(plain, boxed):.3f}\n"
         )
 
 

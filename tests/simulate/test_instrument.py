@@ -220,6 +220,26 @@ def test_beam_stop_tip_glows_outside_its_outline():
     assert (bright[distance < -2] == dark[distance < -2]).all()
 
 
+def test_frames_of_a_stack_bloom_alone():
+    frames = np.random.default_rng(2).exponential(3.0, (3, 2, 30, 20)).astype(np.float32)
+    full = frames.max((-2, -1), keepdims=True) * np.float32(0.4)
+    out = spill(frames, full, 0.2, 7)
+    for place in np.ndindex(3, 2):
+        assert np.array_equal(out[place], spill(frames[place], full[place], 0.2, 7))
+    # The same, one column and one step at a time.
+    column, limit = frames[1, 1, :, 4].copy(), full[1, 1, 0, 0]
+    excess = np.maximum(column - limit, 0) * np.float32(0.4)
+    column = np.minimum(column, limit)
+    for direction in (1, -1):
+        moving = excess.copy()
+        for _ in range(7):
+            moving = np.roll(moving, direction)
+            moving[0 if direction == 1 else -1] = 0
+            room = np.minimum(limit - column, moving)
+            column, moving = column + room, moving - room
+    assert out[1, 1, :, 4] == pytest.approx(column, rel=1e-6)
+
+
 def test_blooming_conserves_what_is_not_drained_and_stays_in_its_columns():
     frame = np.zeros((101, 20), dtype=np.float32)
     frame[50, 7] = 100.0

@@ -186,7 +186,8 @@ def test_what_no_table_holds_is_refused(number, table):
 @pytest.mark.parametrize("crystal", ALL, ids=NAMES)
 def test_whole_sphere_equals_the_direct_sum(crystal):
     table = Reflections.of(crystal, 1.5)
-    direct = structure_factors(crystal, table.hkl)
+    # Indices that are no integers by type go to the plain sum.
+    direct = structure_factors(crystal, table.hkl.astype(float))
     assert np.abs(table.F - direct).max() < 1e-11 * np.abs(direct).max()
     opposite = structure_factors(crystal, -table.hkl)
     assert np.abs(opposite - direct.conj()).max() < 1e-11 * np.abs(direct).max()

@@ -14,8 +14,8 @@ from diskern.crystal.spacegroups import systematically_absent
 from diskern.physics import wavelength
 from diskern.simulate.kinematic import excitation_errors, simulate_saed
 from diskern.simulate.structure_factors import Reflections
-from diskern.train.camera import SpotLists, record
-from diskern.train.exposures import TAILS, expose, zone_list
+from diskern.train.camera import SpotLists, _run_together, record
+from diskern.train.exposures import TAILS, expose, orientations_about, zone_list
 from diskern.train.samples import training_set
 
 
@@ -164,6 +164,33 @@ def test_neighbours_run_together() -> None:
     seen = record(lists, np.random.default_rng(3))
     near = (np.abs(seen.q[..., 0] - 0.3) < 0.05) & (seen.intensity > 0) & seen.hkl.any(-1)
     assert near.sum(1).max() == 1
+
+
+def test_the_weaker_of_two_neighbours_is_lost_and_no_other() -> None:
+    rng = np.random.default_rng(8)
+    shape = (20, 60)
+    intensity = np.where(rng.random(shape) < 0.8, rng.random(shape), 0.0)
+    lists = SpotLists(rng.normal(0, 0.3, (*shape, 2)), intensity, np.ones((*shape, 3), int))
+    distance = rng.uniform(0.01, 0.1, len(intensity))
+    seen = _run_together(lists, distance)
+    for q, size, limit, got in zip(lists.q, intensity, distance, seen.intensity, strict=True):
+        near = np.linalg.norm(q[:, None] - q, axis=-1) < limit
+        lost = (near & (size[:, None] < size)).any(1)
+        assert np.array_equal(np.sort(np.where(lost, 0, size)), np.sort(got))
+
+
+def test_tilts_and_turns_are_those_of_rotation_vectors() -> None:
+    axis = np.array([0.36, -0.48, 0.8])
+    turns = orientations_about(axis, 0.3, 50, np.random.default_rng(6))
+    rng = np.random.default_rng(6)
+    tilt = np.clip(rng.normal(0, 0.3, (50, 2)), -0.63, 0.63)
+    angle = rng.uniform(0, 2 * np.pi, 50)
+    lean = Rotation.from_rotvec(np.c_[tilt, np.zeros(50)])
+    spin = Rotation.from_rotvec(np.c_[np.zeros((50, 2)), angle])
+    np.testing.assert_allclose(turns @ axis, (spin * lean).apply([0, 0, 1]), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(turns), 1)
+    still = orientations_about(axis, 0.0, 3, np.random.default_rng(6))
+    np.testing.assert_allclose(still @ axis, np.tile([0, 0, 1], (3, 1)), atol=1e-12)
 
 
 def test_dim_spots_are_lost_first() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.crystal.crystal import Crystal, lattice_from_parameters
+from diskern.crystal.phase_sums import phase_sums
 from diskern.crystal.spacegroups import (
     DENOMINATOR,
     DiffractionSymbol,
@@ -26,7 +27,7 @@ from diskern.crystal.spacegroups import (
     symbol_of,
     systematically_absent,
 )
-from diskern.crystal.symmetry import find_symmetry
+from diskern.crystal.symmetry import symmetry_dataset
 from diskern.errors import DiskernError
 
 Floats = NDArray[np.float64]
@@ -38,6 +39,9 @@ NEIGHBOURS: Floats = np.stack(
     np.meshgrid(*[np.arange(-1.0, 2.0)] * 3, indexing="ij"), axis=-1
 ).reshape(-1, 3)
 """(27, 3) lattice translations to a cell and its neighbours."""
+
+_BOX = (np.arange(-6, 7), np.arange(-6, 7), np.arange(7))
+"""Half of all indices up to 6: every reflection condition repeats within them."""
 
 COMMON_ELEMENTS = tuple(
     z for z in range(3, 84) if z not in (10, 18, 36, 43, 54, 61)
@@ -65,36 +69,10 @@ class GenerateOptions:
     attempts: int = 60
 
 
-@dataclass(frozen=True)
-class CheckedSymmetry:
-    """A space-group label with the tolerances at which it was checked.
-
-    Attributes
-    ----------
-    number : space group at `TIGHT`.
-    loose : space group at `LOOSE`.
-    """
-
-    number: int
-    loose: int
-
-    @property
-    def stable(self) -> bool:
-        """True where both tolerances give the same group."""
-        return self.number == self.loose
-
-
-def check_symmetry(crystal: Crystal) -> CheckedSymmetry:
-    """Label a crystal at both tolerances."""
-    return CheckedSymmetry(
-        find_symmetry(crystal, TIGHT).number, find_symmetry(crystal, LOOSE).number
-    )
-
-
 def random_crystal(
     number: int, rng: np.random.Generator, options: GenerateOptions | None = None
 ) -> Crystal:
-    """A random crystal of one space group, confirmed by spglib at both tolerances.
+    """A random crystal of one space group, confirmed by spglib at `LOOSE` and so at `TIGHT`.
 
     Raises
     ------
@@ -107,13 +85,21 @@ def random_crystal(
         crystal = _attempt(number, group.system, rng, options)
         if crystal is None:
             continue
-        label = check_symmetry(crystal)
-        if label.stable and label.number == number and not accidental_symbols(crystal, number):
+        if _has_only_its_own_symmetry(crystal, number) and not accidental_symbols(crystal, number):
             return crystal
     raise DiskernError(
         f"no random crystal of space group {number} in {options.attempts} attempts; "
         "lower packing or closeness"
     )
+
+
+def _has_only_its_own_symmetry(crystal: Crystal, number: int) -> bool:
+    """Whether a crystal built with the operations of a group has no others within `LOOSE`.
+
+    Then every tighter tolerance finds the same group, for those operations hold exactly.
+    """
+    found = symmetry_dataset(crystal, LOOSE)[0]
+    return bool(found.number == number and len(found.rotations) == len(operations(number)[0]))
 
 
 def accidental_symbols(crystal: Crystal, number: int) -> tuple[DiffractionSymbol, ...]:
@@ -122,33 +108,30 @@ def accidental_symbols(crystal: Crystal, number: int) -> tuple[DiffractionSymbol
     The crystal must stand in the reference setting of ``number``.  Point atoms of weight Z
     are enough here: an accidental absence comes from positions, not from form factors.
     """
-    hkl = _index_box()
-    phases = np.exp(2j * np.pi * (hkl @ crystal.fractional.T))
-    strength = np.abs(phases @ (crystal.numbers * crystal.occupancy)) ** 2
-    own = _box_absences(number)
-    dark = strength < 1e-4 * np.median(strength[~own])
-    found = []
-    for symbol in diffraction_symbols():
-        other = symbol.space_groups[0]
-        if symbol == symbol_of(number) or space_group(other).system != space_group(number).system:
-            continue
-        further = _box_absences(other) & ~own
-        if further.any() and dark[further].all():
-            found.append(symbol)
-    return tuple(found)
+    weights = crystal.numbers * crystal.occupancy
+    strength = np.abs(phase_sums(crystal.fractional, weights, _BOX).reshape(-1)) ** 2
+    bright = strength >= 1e-4 * np.median(strength[~_box_absences(number)])
+    symbols, further = _stricter_symbols(number)
+    return tuple(s for s, own in zip(symbols, further, strict=True) if not bright[own].any())
 
 
 @cache
-def _index_box() -> NDArray[np.int64]:
-    """(N, 3) half of all indices up to 6: every reflection condition repeats within them."""
-    axis = np.arange(-6, 7)
-    hkl = np.stack(np.meshgrid(axis, axis, axis[6:], indexing="ij"), axis=-1).reshape(-1, 3)
-    return hkl[hkl.any(axis=1)]
+def _stricter_symbols(number: int) -> tuple[tuple[DiffractionSymbol, ...], NDArray[np.bool_]]:
+    """(S,) symbols of the group's system with more absences, and (S, M) those of the box."""
+    own, system = _box_absences(number), space_group(number).system
+    others = [s for s in diffraction_symbols() if s.system == system and s != symbol_of(number)]
+    further = np.zeros((len(others), len(own)), dtype=bool)
+    for row, symbol in zip(further, others, strict=True):
+        row[:] = _box_absences(symbol.space_groups[0]) & ~own
+    more = np.flatnonzero(further.any(1))
+    return tuple(others[i] for i in more), further[more]
 
 
 @cache
 def _box_absences(number: int) -> NDArray[np.bool_]:
-    return systematically_absent(number, _index_box())
+    """(13·13·7,) of the box, 000 among them."""
+    hkl = np.stack(np.meshgrid(*_BOX, indexing="ij"), axis=-1).reshape(-1, 3)
+    return systematically_absent(number, hkl)
 
 
 def substituted(
@@ -240,19 +223,25 @@ def _special(
     The mean of a point's images under a cyclic subgroup is invariant where the operation has
     no screw or glide part, so no table of Wyckoff positions is needed.
     """
-    points = []
-    for start in rng.random((12, 3)):
-        which = int(rng.integers(len(rotations)))
-        images = [start]
-        while len(images) < 6:
-            image = rotations[which] @ images[-1] + translations[which]
-            if np.abs(image - start).max() < 1e-9:
-                break
-            images.append(image - np.round(image - images[0]))
-        point = np.mean(images, axis=0)
-        moved = rotations[which] @ point + translations[which] - point
-        points.append(point if np.abs(moved - np.round(moved)).max() < 1e-6 else start)
-    return np.array(points)
+    starts = rng.random((12, 3))
+    which = rng.integers(len(rotations), size=len(starts))
+    turn, shift = rotations[which], translations[which]
+
+    def moved(points: Floats) -> Floats:
+        return np.asarray((turn @ points[..., None])[..., 0] + shift)
+
+    image, total = starts, starts.copy()
+    count, going = np.ones(len(starts)), np.ones(len(starts), dtype=bool)
+    for _ in range(5):  # no rotation has an order above 6
+        image = moved(image)
+        going &= np.abs(image - starts).max(1) >= 1e-9
+        image = image - np.round(image - starts)
+        total += np.where(going[:, None], image, 0.0)
+        count += going
+    points = total / count[:, None]
+    apart = moved(points) - points
+    fixed = np.abs(apart - np.round(apart)).max(1) < 1e-6
+    return np.where(fixed[:, None], points, starts)
 
 
 def _place(
@@ -265,26 +254,42 @@ def _place(
 ) -> Floats | None:
     """The orbit of the first candidate that keeps its distance, or None."""
     rotations, translations = symmetry
-    radius = _radii(np.array([z]))[0]
+    known = [positions for _, positions in orbits]
+    radii = np.concatenate([_radii([]), *(np.full(len(o), _covalent_radius(k)) for k, o in orbits)])
+    radius = _covalent_radius(z)
     for start in candidates:
-        orbit = (np.einsum("nij,j->ni", rotations, start) + translations) % 1.0
-        apart = orbit - orbit[0]
-        apart -= np.round(apart)
-        first = np.linalg.norm(apart @ lattice, axis=1) < 1e-3
-        _, keep = np.unique(np.round(orbit, 5) % 1.0, axis=0, return_index=True)
-        orbit = orbit[np.sort(keep)]
-        if first.sum() * len(orbit) != len(rotations):
-            continue  # rounding split or merged the orbit: too close to a symmetry element
-        everything = [*orbits, (z, orbit)]
-        others = np.concatenate([o for _, o in everything])
-        reach = np.concatenate([np.full(len(o), _radii(np.array([k]))[0]) for k, o in everything])
-        distance = np.linalg.norm(
-            ((others - orbit[0])[:, None] + NEIGHBOURS[None]) @ lattice, axis=-1
-        )
-        distance[distance < 1e-6] = np.inf
-        if (distance.min(axis=1) >= options.closeness * (reach + radius)).all():
-            return np.asarray(orbit)
+        images = (rotations @ start + translations) % 1.0
+        reach = np.concatenate([radii, np.full(len(images), radius)])
+        distance = _nearest(np.concatenate([*known, images]) - images[0], lattice)
+        if (distance >= options.closeness * (reach + radius)).all():
+            orbit = _distinct(images, lattice)
+            if orbit is not None:
+                return orbit
     return None
+
+
+def _distinct(images: Floats, lattice: Floats) -> Floats | None:
+    """(N, 3) orbit without repeats, or None where it is too close to a symmetry element."""
+    apart = images - images[0]
+    apart -= np.round(apart)
+    stabiliser = (np.linalg.norm(apart @ lattice, axis=1) < 1e-3).sum()
+    grid = np.rint(images * 1e5).astype(np.int64) % 10**5
+    keep = np.unique(grid @ np.array([10**10, 10**5, 1]), return_index=True)[1]
+    if stabiliser * len(keep) != len(images):
+        return None  # rounding split or merged the orbit
+    return np.asarray(images[np.sort(keep)])
+
+
+def _nearest(apart: Floats, lattice: Floats) -> Floats:
+    """(N,) shortest length in Å of (N, 3) fractional differences and their lattice neighbours.
+
+    Zero is left out: it is the atom itself.
+    """
+    vectors, steps = apart @ lattice, NEIGHBOURS @ lattice
+    square = 2 * vectors @ steps.T
+    square += (vectors * vectors).sum(1)[:, None] + (steps * steps).sum(1)
+    square[square < 1e-8] = np.inf
+    return np.asarray(np.sqrt(square.min(axis=1)))
 
 
 @cache
@@ -305,7 +310,5 @@ def _sphere_volumes(numbers: NDArray[np.int64]) -> Floats:
 def _closest(crystal: Crystal, atom: int) -> float:
     """Shortest distance from one atom over the sum of covalent radii."""
     radii = _radii(crystal.numbers)
-    apart = crystal.fractional - crystal.fractional[atom]
-    distance = np.linalg.norm((apart[:, None] + NEIGHBOURS[None]) @ crystal.lattice, axis=-1)
-    distance[distance < 1e-6] = np.inf
-    return float((distance.min(axis=1) / (radii + radii[atom])).min())
+    distance = _nearest(crystal.fractional - crystal.fractional[atom], crystal.lattice)
+    return float((distance / (radii + radii[atom])).min())

@@ -52,6 +52,19 @@ def to_numpy(array: Any) -> Any:
     return array.detach().cpu().numpy() if is_torch(array) else np.asarray(array)
 
 
+def places(mask: Any) -> Any:
+    """(M,) flat places of the true entries of a mask, in order."""
+    if is_torch(mask):
+        return mask.reshape(-1).nonzero()[:, 0]
+    return np.flatnonzero(mask)
+
+
+def rows_at(array: Any, index: Any) -> Any:
+    """(..., K) rows of a (P, K) array at an index array of shape (...)."""
+    # numpy takes whole rows several times quicker than it indexes.
+    return array[index] if is_torch(array) else array.take(index, axis=0)
+
+
 def erf(x: Any) -> Any:
     """The error function."""
     if is_torch(x):

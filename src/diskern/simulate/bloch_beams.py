@@ -150,8 +150,8 @@ def _inversion_centre(crystal: Crystal, hkl: Ints, F: NDArray[np.complex128]) ->
     """A centre of inversion in fractional coordinates, or None where there is none.
 
     With the origin there F is real.  The crystal's own origin is tried first; a centre lies
-    half-way between two atoms of the rarest element.  Real matrices are several times quicker to diagonalise and multiply; intensities do
-    not depend on the origin.
+    half-way between two atoms of the rarest element.  Real matrices are several times quicker to
+    diagonalise and multiply; intensities do not depend on the origin.
     """
     numbers, amount = np.unique(crystal.numbers, return_counts=True)
     rare = crystal.fractional[crystal.numbers == numbers[amount.argmin()]]

@@ -18,7 +18,15 @@ from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import zone_axis_orientation
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
-from diskern.simulate.arrays import index_like, like, namespace, scatter_max, zeros
+from diskern.simulate.arrays import (
+    index_like,
+    like,
+    namespace,
+    places,
+    rows_at,
+    scatter_max,
+    zeros,
+)
 from diskern.simulate.double_diffraction import second_order
 from diskern.simulate.scattering import Parametrization, check_parametrization
 from diskern.simulate.shape_factors import (
@@ -192,8 +200,11 @@ class _BornSeries:
         # Second-order scattering also reaches extinct reflections.
         rows = table if options.double_diffraction else table.scattering
         self.table = rows
-        self.hkl = index_like(rows.hkl, reference)
-        self.g = like(rows.g, reference)
+        # The last row of the lists is that of padding.
+        blank = np.zeros((1, 3), dtype=np.int64)
+        self.listed_hkl = index_like(np.concatenate([rows.hkl, blank]), reference)
+        self.listed_g = like(np.concatenate([rows.g, blank]), reference)
+        self.g = self.listed_g[:-1]
         self.square = (self.g * self.g).sum(-1)
         if thickness is None:
             strength = np.abs(rows.F) ** 2
@@ -206,41 +217,39 @@ class _BornSeries:
 
     def __call__(self, matrices: Any, lam: float) -> SpotBatch:
         """Patterns of (B, 3, 3) orientations."""
-        row, column = namespace(matrices).where(self._near_sphere(matrices[:, 2], lam))
-        found = namespace(matrices).einsum("nij,nj->ni", matrices[row], self.g[column])
-        errors = excitation_errors(found, lam)
-        bright = self.strength[column] * self._profile(found, errors, lam)
+        excess, near = self._near_sphere(matrices[:, 2], lam)
+        found = places(near)
+        row = found // len(self.g)
+        column = found - row * len(self.g)
+        errors = _errors_of(excess.reshape(-1)[found], lam)
+        bright = self.strength[column] * self._profile(matrices, row, column, errors, lam)
         if not self.options.double_diffraction:
             # Most of what a large cell brings near the sphere is too weak to be kept.
             top = scatter_max(len(matrices), row, bright)
             kept = bright > self.options.min_intensity * top[row]
-            row, column, found, errors, bright = (
-                a[kept] for a in (row, column, found, errors, bright)
-            )
+            row, column, errors, bright = (a[kept] for a in (row, column, errors, bright))
         slot, count = _slots(row, len(matrices))
         shape = (len(matrices), max(1, int(count.max())) if len(count) else 1)
-        lab, hkl = zeros((*shape, 3), matrices), zeros((*shape, 3), self.hkl)
+        which = zeros(shape, column) + len(self.g)
         sg, intensity = zeros(shape, matrices), zeros(shape, matrices)
-        lab[row, slot], sg[row, slot] = found, errors
-        hkl[row, slot] = self.hkl[column]
-        intensity[row, slot] = bright
+        which[row, slot], sg[row, slot], intensity[row, slot] = column, errors, bright
         if self.options.double_diffraction and self.thickness is not None:
-            extra = second_order(
+            intensity = intensity + second_order(
                 self.table.crystal,
-                hkl,
+                rows_at(self.listed_hkl, which),
                 sg,
                 self.energy,
                 self.thickness,
                 self.table.parametrization,
             )
-            intensity = intensity + extra
-        return self._sorted(hkl, lab[..., :2], sg, intensity)
+        return self._sorted(which, matrices, sg, intensity)
 
-    def _near_sphere(self, beam: Any, lam: float) -> Any:
-        """(B, P) whether |s_g| stays within the limit; ``beam`` (B, 3) in the crystal's frame.
+    def _near_sphere(self, beam: Any, lam: float) -> tuple[Any, Any]:
+        """(B, P) |k+g|² - k², and whether |s_g| stays within the limit.
 
         |s| ≤ L means that |k+g| lies between n(L) and n(-L), n(s) = (s² + k²)^½ - s: a bound on
-        |k+g|² - k² = 2k g_z + g², one product for all reflections and orientations.
+        |k+g|² - k² = 2k g_z + g², one product for all reflections and orientations.  ``beam`` is
+        (B, 3) in the crystal's frame.
         """
         k, limit = 1 / lam, self.limit
         along = beam @ self.g.T
@@ -251,31 +260,32 @@ class _BornSeries:
             tilt = self.options.precession_angle * 1e-3
             radial = (self.square - along**2).clip(0) ** 0.5
             slack = 2 * k * (radial * math.sin(tilt) + abs(along) * tilt**2)
-        return (excess >= low - slack) & (excess <= high + slack)
+        return excess, (excess >= low - slack) & (excess <= high + slack)
 
-    def _profile(self, lab: Any, s: Any, lam: float) -> Any:
+    def _profile(self, matrices: Any, row: Any, column: Any, s: Any, lam: float) -> Any:
         kind, width = self.options.shape_factor, self.width
         if self.options.precession_angle is None:
             return shape_factor(kind, s, width)
+        lab = namespace(matrices).einsum("nij,nj->ni", matrices[row], self.g[column])
         return precession_average(lab, lam, self.options.precession_angle, kind, width)
 
-    def _sorted(self, hkl: Any, q: Any, s: Any, intensity: Any) -> SpotBatch:
+    def _sorted(self, which: Any, matrices: Any, s: Any, intensity: Any) -> SpotBatch:
         xp = namespace(s)
-        order = xp.argsort(-intensity)
+        strongest = xp.amax(intensity, 1)[:, None]
+        count = ((intensity > self.options.min_intensity * strongest) & (strongest > 0)).sum(1)
+        keep = max(1, int(count.max())) if len(count) else 1
+        order = xp.argsort(-intensity)[:, :keep]
         rows = index_like(np.arange(len(order))[:, None], s)
-        intensity, q, s, hkl = (a[rows, order] for a in (intensity, q, s, hkl))
-        strongest = intensity[:, :1]
-        visible = (intensity > self.options.min_intensity * strongest) & (strongest > 0)
-        count = visible.sum(1)
+        intensity, s, which = (a[rows, order] for a in (intensity, s, which))
         if self.thickness is None:
             intensity = intensity / xp.where(strongest > 0, strongest, xp.ones_like(strongest))
-        keep = max(1, int(count.max())) if len(count) else 1
-        mask = visible[:, :keep]
+        seen = index_like(np.arange(keep), count) < count[:, None]
+        which = xp.where(seen, which, len(self.g))
         return SpotBatch(
-            hkl[:, :keep] * mask[..., None],
-            q[:, :keep] * mask[..., None],
-            s[:, :keep] * mask,
-            intensity[:, :keep] * mask,
+            rows_at(self.listed_hkl, which),
+            rows_at(self.listed_g, which) @ xp.stack([matrices[:, 0], matrices[:, 1]], 2),
+            s * seen,
+            intensity * seen,
             count,
         )
 
@@ -285,12 +295,15 @@ def excitation_errors(lab: Any, lam: float) -> Any:
 
     (|k|² - |k+g|²)/(2|k+g|), written so that float32 keeps its digits.
     """
-    xp = namespace(lab)
-    k = 1 / lam
     x, y, z = lab[..., 0], lab[..., 1], lab[..., 2]
     # Three products: a sum over an axis of three is slow.
-    excess = 2 * k * z + (x * x + y * y + z * z)
-    return -excess / (2 * xp.sqrt(k * k + excess))
+    return _errors_of(2 / lam * z + (x * x + y * y + z * z), lam)
+
+
+def _errors_of(excess: Any, lam: float) -> Any:
+    """(...) signed s_g in 1/Å from |k+g|² - |k|² in 1/Å²."""
+    k = 1 / lam
+    return -excess / (2 * namespace(excess).sqrt(k * k + excess))
 
 
 def precession_average(lab: Any, lam: float, angle: float, kind: ShapeFactor, width: float) -> Any:
@@ -308,8 +321,7 @@ def precession_average(lab: Any, lam: float, angle: float, kind: ShapeFactor, wi
     total = zeros(tuple(radial.shape), radial)
     for azimuth in (np.arange(samples) + 0.5) * (math.pi / samples):
         along = radial * (math.sin(tilt) * math.cos(azimuth)) + lab[..., 2] * math.cos(tilt)
-        excess = 2 * k * along + square
-        total = total + shape_factor(kind, -excess / (2 * xp.sqrt(k * k + excess)), width)
+        total = total + shape_factor(kind, _errors_of(2 * k * along + square, lam), width)
     return total / samples
 
 
@@ -381,6 +393,8 @@ def _slots(row: Any, rows: int) -> tuple[Any, Any]:
 def _join(parts: list[SpotBatch], energy: float, thickness: float | None) -> SpotBatch:
     if not parts:
         raise DiskernError("no orientation was given; pass at least one rotation")
+    if len(parts) == 1:
+        return replace(parts[0], energy=energy, thickness=thickness)
     longest = max(p.intensity.shape[1] for p in parts)
     xp = namespace(parts[0].intensity)
 
@@ -391,7 +405,7 @@ def _join(parts: list[SpotBatch], energy: float, thickness: float | None) -> Spo
             full = zeros((array.shape[0], longest, *array.shape[2:]), array)
             full[:, : array.shape[1]] = array
             blocks.append(full)
-        return blocks[0] if len(blocks) == 1 else xp.concatenate(blocks)
+        return xp.concatenate(blocks)
 
     count = xp.concatenate([p.count for p in parts])
     hkl, q, s, intensity = (joined(name) for name in ("hkl", "q", "s_g", "intensity"))

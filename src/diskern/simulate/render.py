@@ -177,12 +177,13 @@ def draw_gaussians(
             part = slice(i, i + step)
             _add_windows(images, image[part], row[part], col[part], flux[part], half, sigma)
         return images
-    step = max(1, CHUNK // (max(1, keep.shape[1]) * (max(shape) + 2 * half)))
+    rows, columns, weights = _packed(keep, rows, columns, weights)
+    step = max(1, CHUNK // (max(1, weights.shape[1]) * (max(shape) + 2 * half)))
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
         down = _profiles(like(rows[part], images), shape[0], half, sigma)
         across = _profiles(like(columns[part], images), shape[1], half, sigma)
-        flux = like(weights[part] * keep[part], images)[..., None]
+        flux = like(weights[part], images)[..., None]
         images[part] = (down * flux).swapaxes(1, 2) @ across
     return images
 
@@ -209,6 +210,15 @@ def _in_reach(rows: Any, columns: Any, weights: Any, shape: tuple[int, int], hal
     height, width = shape
     keep = (weights != 0) & (abs(rows - (height - 1) / 2) < height / 2 + half)
     return keep & (abs(columns - (width - 1) / 2) < width / 2 + half)
+
+
+def _packed(keep: Any, rows: Any, columns: Any, weights: Any) -> tuple[Any, Any, Any]:
+    """(B, M) positions and fluxes of what is kept of (B, N) peaks, padded without flux."""
+    most = int(keep.sum(1).max()) if math.prod(keep.shape) else 0
+    order = namespace(weights).argsort(~keep)[:, :most]
+    image = index_like(np.arange(len(order))[:, None], weights)
+    flux = weights[image, order] * keep[image, order]
+    return rows[image, order], columns[image, order], flux
 
 
 def _window_profile(centre: Any, half: int, sigma: float) -> tuple[Any, Any]:

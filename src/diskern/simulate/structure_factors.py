@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import reciprocal_vectors
+from diskern.crystal.phase_sums import phase_sums
 from diskern.errors import DiskernError
 from diskern.simulate.arrays import is_torch, like, namespace
 from diskern.simulate.scattering import (
@@ -47,6 +48,9 @@ def structure_factors(
     -------
     (...) complex128 (or complex64 for float32 tensors).
     """
+    stands_in = any(a is not None for a in (fractional, u_iso, lattice))
+    if not stands_in and crystal.u_aniso is None and _fill_their_box(hkl):
+        return _separable_factors(crystal, np.asarray(hkl), parametrization)
     given = next((a for a in (fractional, u_iso, lattice, hkl) if is_torch(a)), None)
     reference = np.zeros(0) if given is None else given
     if given is not None and not given.is_floating_point():
@@ -95,35 +99,33 @@ def _sum_atoms(
     return total
 
 
+def _fill_their_box(hkl: Any) -> bool:
+    """Whether whole indices are so many within their bounds that all between come as cheap."""
+    if is_torch(hkl):
+        return False
+    indices = np.asarray(hkl)
+    if not (indices.size and np.issubdtype(indices.dtype, np.integer)):
+        return False
+    flat = indices.reshape(-1, 3)
+    # A place in the box costs a hundredth of an exponential.
+    return bool(np.prod(np.ptp(flat, 0) + 1.0) < 100 * len(flat))
+
+
 def _separable_factors(
     crystal: Crystal, hkl: NDArray[np.int64], parametrization: Parametrization
 ) -> NDArray[np.complex128]:
-    """The same sum for a whole sphere of reflections of an isotropic crystal.
-
-    exp(-2πi h·r) is a product over the three axes, so the sum over the atoms of one kind is a
-    matrix product over the box of indices: tens of times quicker than one exponential per
-    reflection and atom.
-    """
-    low, high = hkl.min(0), hkl.max(0)
+    """The same sum for many (..., 3) reflections of an isotropic crystal."""
+    low, high = (f(hkl.reshape(-1, 3), 0) for f in (np.min, np.max))
     axes = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
-    place = tuple((hkl - low).T)
-    g = np.linalg.norm(hkl @ crystal.reciprocal, axis=1)
+    place = tuple(np.moveaxis(hkl - low, -1, 0))
+    g = np.linalg.norm(hkl @ crystal.reciprocal, axis=-1)
     kinds, which = np.unique(
         np.stack([crystal.numbers, crystal.u_iso], 1), axis=0, return_inverse=True
     )
-    F = np.zeros(len(hkl), dtype=np.complex128)
-    step = max(1, CHUNK // (len(axes[1]) * len(axes[2])))
+    F = np.zeros(g.shape, dtype=np.complex128)
     for i, (z, u) in enumerate(kinds):
-        members = np.flatnonzero(which.reshape(-1) == i)
-        total = np.zeros([len(a) for a in axes], dtype=np.complex128)
-        for j in range(0, len(members), step):
-            some = members[j : j + step]
-            waves = [
-                np.exp(-2j * math.pi * a[:, None] * crystal.fractional[some, d])
-                for d, a in enumerate(axes)
-            ]
-            plane = (waves[1][:, None] * waves[2]).reshape(-1, len(some))
-            total += ((waves[0] * crystal.occupancy[some]) @ plane.T).reshape(total.shape)
+        members = which.reshape(-1) == i
+        total = phase_sums(crystal.fractional[members], crystal.occupancy[members], axes)
         factor = electron_scattering_factor(int(z), g, parametrization)
         F += factor * np.exp(-2 * math.pi**2 * u * g * g) * total[place]
     return F
@@ -172,8 +174,7 @@ class Reflections:
         # Friedel: F(-g) = F(g)* because the free-atom factors are real.
         half = len(hkl) // 2
         F = np.empty(len(hkl), dtype=np.complex128)
-        upper = structure_factors if crystal.u_aniso is not None else _separable_factors
-        F[half:] = upper(crystal, hkl[half:], parametrization)
+        F[half:] = structure_factors(crystal, hkl[half:], parametrization)
         F[:half] = F[half:][::-1].conj()
         return cls(crystal, hkl, g, F, g_max, parametrization)
 
@@ -193,11 +194,12 @@ class Reflections:
 
     def select(self, keep: NDArray[np.bool_]) -> Reflections:
         """The reflections of a mask."""
+        rows = np.flatnonzero(keep)
         return Reflections(
             self.crystal,
-            self.hkl[keep],
-            self.g[keep],
-            self.F[keep],
+            self.hkl.take(rows, axis=0),
+            self.g.take(rows, axis=0),
+            self.F[rows],
             self.g_max,
             self.parametrization,
         )

@@ -41,6 +41,17 @@ class SpotLists:
     intensity: Floats
     hkl: NDArray[np.int64]
 
+    def at(self, places: NDArray[np.int64]) -> SpotLists:
+        """The spots at (B, M) places of each pattern."""
+        b, n = self.intensity.shape
+        rows = np.arange(b)[:, None] * n + places
+        # Whole rows are taken several times quicker than they are indexed.
+        q, intensity, hkl = (
+            a.reshape(b * n, *a.shape[2:]).take(rows, axis=0)
+            for a in (self.q, self.intensity, self.hkl)
+        )
+        return SpotLists(q, intensity, hkl)
+
 
 @dataclass(frozen=True)
 class Exposing:
@@ -86,22 +97,28 @@ def _second_grain(lists: SpotLists, rng: np.random.Generator) -> SpotLists:
         return lists
     angle = rng.uniform(0, 2 * np.pi, b)
     other = np.roll(np.arange(b), 1)
-    q = _turned(lists.q[other], angle)
-    extra = lists.intensity[other] * share[:, None]
-    most = min(extra.shape[1], 40)
+    most = min(lists.intensity.shape[1], 40)
+    q = _turned(lists.q[other, :most], angle)
+    extra = lists.intensity[other, :most] * share[:, None]
     return SpotLists(
-        np.concatenate([lists.q, q[:, :most]], 1),
-        np.concatenate([lists.intensity, extra[:, :most]], 1),
+        np.concatenate([lists.q, q], 1),
+        np.concatenate([lists.intensity, extra], 1),
         np.concatenate([lists.hkl, np.zeros_like(lists.hkl[:, :most])], 1),
     )
 
 
 def _turned(q: Floats, angle: Floats) -> Floats:
-    c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    out = np.empty(q.shape)
-    out[..., 0] = c * q[..., 0] - s * q[..., 1]
-    out[..., 1] = s * q[..., 0] + c * q[..., 1]
-    return out
+    return _pairs(_complex(q) * np.exp(1j * angle)[:, None])
+
+
+def _complex(q: Floats) -> NDArray[np.complex128]:
+    """(B, N) q_x + i q_y."""
+    return np.ascontiguousarray(q, dtype=np.float64).view(np.complex128)[..., 0]
+
+
+def _pairs(z: NDArray[np.complex128]) -> Floats:
+    """(B, N, 2) real and imaginary parts."""
+    return z[..., None].view(np.float64)
 
 
 def _distort(lists: SpotLists, rng: np.random.Generator, session: int, error: float) -> SpotLists:
@@ -112,9 +129,12 @@ def _distort(lists: SpotLists, rng: np.random.Generator, session: int, error: fl
     if session > 1:
         scale = np.repeat(scale[::session], session)[:b] * (1 + rng.normal(0, 0.004, b))
     axis = rng.uniform(0, np.pi, b)
-    q = _turned(lists.q, -axis)
-    q *= np.stack([ratio, 1 / ratio], -1)[:, None]
-    q = _turned(q, axis) * scale[:, None, None] + rng.normal(0, 0.002, (b, 1, 2))
+    # A stretch along the axis is z → a z + b z* in the complex plane.
+    round_part = 0.5 * scale * (ratio + 1 / ratio)
+    oval_part = 0.5 * scale * (ratio - 1 / ratio) * np.exp(2j * axis)
+    z = _complex(lists.q)
+    z = round_part[:, None] * z + oval_part[:, None] * z.conj()
+    q = _pairs(z) + rng.normal(0, 0.002, (b, 1, 2))
     return SpotLists(q, lists.intensity, lists.hkl)
 
 
@@ -129,13 +149,16 @@ def _behind_stop(q: Floats, edge: Floats, rng: np.random.Generator) -> Bools:
     """Behind a bar or wedge from the middle to the edge, in about a third of the patterns."""
     b = len(q)
     there = rng.random(b) < 0.35
-    turned = _turned(q, rng.uniform(0, 2 * np.pi, b))
+    angle = rng.uniform(0, 2 * np.pi, b)
     half = rng.uniform(0.01, 0.08, b) * edge
     slope = np.where(rng.random(b) < 0.4, 0.0, np.tan(np.radians(rng.uniform(0.5, 6, b))))
-    shaft = half[:, None] + slope[:, None] * np.maximum(turned[..., 0], 0)
-    inside = np.abs(turned[..., 1]) < shaft
-    tip = turned[..., 0] > -rng.uniform(0.3, 1.5, b)[:, None] * half[:, None]
-    return np.asarray(inside & tip & there[:, None])
+    tip = -rng.uniform(0.3, 1.5, b) * half
+    hidden = np.zeros(q.shape[:2], dtype=bool)
+    turned = _turned(q[there], angle[there])
+    half, slope, tip = (a[there, None] for a in (half, slope, tip))
+    shaft = half + slope * np.maximum(turned[..., 0], 0)
+    hidden[there] = (np.abs(turned[..., 1]) < shaft) & (turned[..., 0] > tip)
+    return hidden
 
 
 def _hide(lists: SpotLists, hidden: Bools) -> SpotLists:
@@ -144,15 +167,16 @@ def _hide(lists: SpotLists, hidden: Bools) -> SpotLists:
 
 def _run_together(lists: SpotLists, distance: Floats) -> SpotLists:
     """Of two spots nearer than ``distance`` (B,) the weaker is lost in the stronger."""
-    order = np.argsort(-lists.intensity, axis=1, kind="stable")[:, :MOST]
-    rows = np.arange(len(order))[:, None]
-    q, intensity, hkl = lists.q[rows, order], lists.intensity[rows, order], lists.hkl[rows, order]
-    p = q.astype(np.float32)
-    apart = (p[:, :, None, 0] - p[:, None, :, 0]) ** 2 + (p[:, :, None, 1] - p[:, None, :, 1]) ** 2
-    near = apart < (distance**2).astype(np.float32)[:, None, None]
-    stronger = np.tri(order.shape[1], k=-1, dtype=bool)
-    swallowed = (near & stronger & (intensity > 0)[:, None, :]).any(2)
-    return SpotLists(q, np.where(swallowed, 0.0, intensity), hkl)
+    lists = lists.at(np.argsort(-lists.intensity, axis=1, kind="stable")[:, :MOST])
+    # Patterns come last, so that each step runs along them; single precision is enough.
+    x, y = np.ascontiguousarray(lists.q.transpose(2, 1, 0), dtype=np.float32)
+    seen = lists.intensity.T > 0
+    limit = (distance**2).astype(np.float32)
+    swallowed = np.zeros_like(seen)
+    for ranks in range(1, int(seen.sum(0).max(initial=0))):
+        dx, dy = x[ranks:] - x[:-ranks], y[ranks:] - y[:-ranks]
+        swallowed[ranks:] |= (dx * dx + dy * dy < limit) & seen[:-ranks]
+    return _hide(lists, swallowed.T)
 
 
 def _count(lists: SpotLists, edge: Floats, rng: np.random.Generator, dose: Range) -> SpotLists:

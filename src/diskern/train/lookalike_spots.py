@@ -72,8 +72,7 @@ def labelled_spots(
         reflections, turns, energy=energy, thickness=thickness, options=options
     )
     order = np.argsort(-made.intensity, axis=1, kind="stable")[:, :MOST]
-    rows = np.arange(len(order))[:, None]
-    lists = SpotLists(made.q[rows, order], made.intensity[rows, order], made.hkl[rows, order])
+    lists = SpotLists(made.q, made.intensity, made.hkl).at(order)
     if not clean:
         lists = record(lists, rng)
     faintest = np.full(len(turns), 0.0 if clean else 1e-3)

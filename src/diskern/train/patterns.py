@@ -112,10 +112,9 @@ class PatternSet(TrainingSet):
         size = np.where(kept, flux[rows, order], 0)
 
         def padded(array: NDArray[Any], blank: float, dtype: str) -> NDArray[Any]:
-            more = [(0, 0), (0, count - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
-            mask = kept.reshape(kept.shape + (1,) * (array.ndim - 2))
-            filled = np.where(mask, array, blank)
-            return np.pad(filled, more, constant_values=blank).astype(dtype)
+            out = np.full((b, count, *array.shape[2:]), blank, dtype)
+            out[:, : kept.shape[1]][kept] = array[kept]
+            return out
 
         return {
             "points": padded(points[rows, order], -1, "float32"),

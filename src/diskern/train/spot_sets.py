@@ -16,19 +16,18 @@ from diskern.crystal.crystal import Crystal
 from diskern.crystal.spacegroups import diffraction_symbols, symbol_of
 from diskern.errors import DiskernError
 from diskern.simulate.bloch import BlochOptions, BlochWaves
-from diskern.simulate.kinematic import SaedOptions, simulate_saed_batch
+from diskern.simulate.kinematic import SaedOptions
 from diskern.simulate.shape_factors import width_of
 from diskern.simulate.spot_pattern import SpotPattern
 from diskern.simulate.structure_factors import Reflections
 from diskern.train.camera import Exposing, SpotLists, record
 from diskern.train.exposures import (
-    COUPLED_THICKNESS,
-    MOST_COUPLED,
     TAILS,
     WEAKEST,
     draw,
     orientations_about,
-    within_cone,
+    simulate_coupled,
+    within_cones,
     zone_list,
 )
 from diskern.train.materials import Material
@@ -319,9 +318,8 @@ class SpotSets:
     ) -> SpotLists:
         coupled = rng.random() < self.recipe.double_diffraction
         width = width_of(thickness) * float(draw(self.recipe.bend, rng))
-        near = np.zeros(len(table), dtype=bool)
-        for axis in axes:
-            near |= within_cone(table, axis, energy, TAILS * width, 3 * spread)
+        cones = within_cones(table, axes, energy, TAILS * width, 3 * spread)
+        near = np.asarray(cones.any(0), dtype=bool)
         if not coupled:
             near &= np.abs(table.F) > 1e-4 * np.abs(table.F).max()
         if not near.any():
@@ -330,14 +328,7 @@ class SpotSets:
             width=width, max_excitation_error=TAILS * width, min_intensity=WEAKEST
         )
         chosen = table.select(near)
-        made = simulate_saed_batch(
-            chosen, turns, energy=energy, thickness=thickness, options=options
-        )
-        if coupled and 2 < made.intensity.shape[1] <= MOST_COUPLED:
-            # The first Born orders hold for thin foils; a thicker one gets what these scatter.
-            thin = min(thickness, COUPLED_THICKNESS)
-            both = replace(options, double_diffraction=True)
-            made = simulate_saed_batch(chosen, turns, energy=energy, thickness=thin, options=both)
+        made = simulate_coupled(chosen, turns, energy, thickness, options, bool(coupled))
         return SpotLists(made.q, made.intensity, made.hkl)
 
 
@@ -366,9 +357,7 @@ def _beams_joined(parts: list[_Beams]) -> _Beams:
 
 def _trimmed(lists: SpotLists) -> SpotLists:
     """The strongest `MOST_SPOTS` spots of each pattern."""
-    order = np.argsort(-lists.intensity, axis=1, kind="stable")[:, :MOST_SPOTS]
-    rows = np.arange(len(order))[:, None]
-    return SpotLists(lists.q[rows, order], lists.intensity[rows, order], lists.hkl[rows, order])
+    return lists.at(np.argsort(-lists.intensity, axis=1, kind="stable")[:, :MOST_SPOTS])
 
 
 def _directions(

@@ -78,36 +78,30 @@ def exposure_facts(exposures: list[Exposure]) -> dict[str, NDArray[Any]]:
 def joined_lists(exposures: list[Exposure]) -> SpotLists:
     """The `DRAWN` strongest spots of each pattern, of all directions in one padded table."""
     longest = min(DRAWN, max(e.spots.intensity.shape[1] for e in exposures))
-
-    def padded(array: NDArray[Any]) -> NDArray[Any]:
-        array = array[:, :longest]  # spots come strongest first
-        more = [(0, 0), (0, longest - array.shape[1])] + [(0, 0)] * (array.ndim - 2)
-        return np.pad(array, more)
-
-    q, intensity, hkl = (
-        np.concatenate([padded(getattr(e.spots, name)) for e in exposures])
-        for name in ("q", "intensity", "hkl")
-    )
-    return SpotLists(q, intensity, hkl)
+    shape = (sum(len(e.orientations) for e in exposures), longest)
+    joined = SpotLists(np.zeros((*shape, 2)), np.zeros(shape), np.zeros((*shape, 3), np.int64))
+    start = 0
+    for exposure in exposures:
+        rows = slice(start, start + len(exposure.orientations))
+        for name in ("q", "intensity", "hkl"):
+            spots = getattr(exposure.spots, name)[:, :longest]  # they come strongest first
+            getattr(joined, name)[rows, : spots.shape[1]] = spots
+        start = rows.stop
+    return joined
 
 
 def strongest(lists: SpotLists, count: int) -> Block:
     """The arrays of a block: at most ``count`` spots of each pattern, strongest first."""
-    order = np.argsort(-lists.intensity, axis=1, kind="stable")[:, :count]
-    rows = np.arange(len(order))[:, None]
-    intensity = lists.intensity[rows, order]
-    seen = intensity > 0
-    top = np.maximum(intensity[:, :1], 1e-30)
+    lists = lists.at(np.argsort(-lists.intensity, axis=1, kind="stable")[:, :count])
+    b, n = lists.intensity.shape
+    seen = lists.intensity > 0
     arrays: Block = {
-        "q": lists.q[rows, order] * seen[..., None],
-        "intensity": intensity / top,
-        "hkl": lists.hkl[rows, order] * seen[..., None],
+        "q": np.zeros((b, count, 2), np.float32),
+        "intensity": np.zeros((b, count), np.float32),
+        "hkl": np.zeros((b, count, 3), np.int16),
+        "count": seen.sum(1).astype(np.int16),
     }
-    more = count - order.shape[1]
-    types = {"q": np.float32, "intensity": np.float32, "hkl": np.int16}
-    out = {
-        name: np.pad(a, [(0, 0), (0, more)] + [(0, 0)] * (a.ndim - 2)).astype(types[name])
-        for name, a in arrays.items()
-    }
-    out["count"] = seen.sum(1).astype(np.int16)
-    return out
+    arrays["q"][:, :n] = lists.q * seen[..., None]
+    arrays["intensity"][:, :n] = lists.intensity / np.maximum(lists.intensity[:, :1], 1e-30)
+    arrays["hkl"][:, :n] = lists.hkl * seen[..., None]
+    return arrays

@@ -164,6 +164,7 @@ def frequencies(shape: tuple[int, int]) -> Image:
 
 def filtered(image: Image, response: Image) -> Image:
     """Convolve with an even kernel of the given response, mirrored at the edges."""
-    spectrum = dctn(image, type=2, axes=(-2, -1), overwrite_x=False) * response
-    out = idctn(spectrum, type=2, axes=(-2, -1), overwrite_x=True)
-    return np.asarray(np.maximum(out, np.float32(0)))
+    spectrum = dctn(image, type=2, axes=(-2, -1), overwrite_x=False)
+    spectrum *= response
+    out: Image = idctn(spectrum, type=2, axes=(-2, -1), overwrite_x=True)
+    return np.maximum(out, np.float32(0), out=out)

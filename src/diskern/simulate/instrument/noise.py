@@ -97,8 +97,11 @@ class ReadNoise:
 
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
-        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(self.sigma)
-        return image + noise + np.float32(self.pedestal), labels
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        noise *= np.float32(self.sigma)
+        noise += image
+        noise += np.float32(self.pedestal)
+        return noise, labels
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:

@@ -57,15 +57,8 @@ class Blooming:
 
     def apply(self, image: Image, labels: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """See `Transform`."""
-        shape = frame_shape(image)
         limit = _level(image, self.level)
-        frames = image.reshape(-1, *shape)
-        limits = np.broadcast_to(limit, (*image.shape[:-2], 1, 1)).reshape(-1)
-        spilt = [
-            spill(f, float(w), self.drained, self.reach)
-            for f, w in zip(frames, limits, strict=True)
-        ]
-        out = np.stack(spilt).reshape(image.shape)
+        out = spill(image, limit, self.drained, self.reach)
         marked = labels.flagged(_anywhere(out >= limit), Flaw.SATURATED)
         return out, marked.flagged(_anywhere(out > image), Flaw.BLOOMING)
 
@@ -79,29 +72,33 @@ class Blooming:
         )
 
 
-def spill(frame: Image, full: float, drained: float, reach: int) -> Image:
+def spill(image: Image, full: float | Image, drained: float, reach: int) -> Image:
     """Move what exceeds ``full`` up and down its column, at most ``reach`` px.
 
     Half the excess goes each way and fills pixels in turn; what has not found room after
     ``reach`` steps is lost.
+
+    Parameters
+    ----------
+    image : (..., H, W) counts.
+    full : the full well, one or (..., 1, 1).
     """
-    out = np.minimum(frame, np.float32(full))
-    excess = np.maximum(frame - np.float32(full), 0) * np.float32((1 - drained) / 2)
-    columns = np.flatnonzero(excess.any(axis=0))
-    if not len(columns):
-        return out
-    block, start = out[:, columns], excess[:, columns]
-    for step in (1, -1):
-        moving = start.copy()
-        for _ in range(reach):
-            if step == 1:
-                moving[1:], moving[0] = moving[:-1].copy(), 0
-            else:
-                moving[:-1], moving[-1] = moving[1:].copy(), 0
-            room = np.minimum(np.float32(full) - block, moving)
-            block = block + room
-            moving = moving - room
+    well = np.broadcast_to(np.asarray(full, dtype=np.float32), (*image.shape[:-2], 1, 1))
+    out = np.minimum(image, well)
+    excess = (image - out) * np.float32((1 - drained) / 2)
+    frame, column = np.nonzero(excess.any(axis=-2).reshape(-1, image.shape[-1]))
+    flat = out.reshape(-1, *frame_shape(image))
+    # (H, C): all columns that overflow, side by side.
+    block, start = (a[frame, :, column].T.copy() for a in (flat, excess.reshape(flat.shape)))
+    limit = well.reshape(-1)[frame]
+    for direction in (1, -1):
+        pixels, moving = block[::direction], start[::direction].copy()
+        for step in range(1, min(reach, len(block) - 1) + 1):
+            moving = moving[:-1]
+            room = np.minimum(limit - pixels[step:], moving)
+            pixels[step:] += room
+            moving -= room
             if not moving.any():
                 break
-    out[:, columns] = block
+    flat[frame, :, column] = block.T
     return out

@@ -35,7 +35,7 @@ class EightBit:
         """See `Transform`."""
         low, high = np.quantile(
             image, [max(self.black, 0.0), 1 - self.white], axis=(-2, -1), keepdims=True
-        )
+        ).astype(np.float32)
         span = np.maximum(high - low, 1e-12)
         floor = max(-self.black, 0.0)
         level = np.clip((image - low) / span, 0, 1) ** self.gamma
