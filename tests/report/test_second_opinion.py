@@ -38,16 +38,17 @@ def asked(identified: Identification) -> Identification:
 
 def test_both_tables_stand_side_by_side(asked: Identification) -> None:
     text = render_report(asked)
-    assert text.index("Symmetry</h2>") < text.index("Second opinion: the network</h2>")
-    assert text.index("Second opinion") < text.index("Candidate phases</h2>")
+    assert text.index("Symmetry</h2>") < text.index("The two opinions apart</h2>")
+    assert text.index("The two opinions apart") < text.index("Candidate phases</h2>")
     section = second_opinion(asked)
     for words in ("83 %", "66 %", "one of: cubic, tetragonal", "spot_set 0123456789ab"):
         assert words in section
 
 
-def test_both_opinions_are_joined(asked: Identification) -> None:
+def test_the_rules_stand_behind_the_network(asked: Identification) -> None:
     section = second_opinion(asked)
-    assert section.index("Both together") < section.index("In nine of ten")
+    assert section.index("The network</h3>") < section.index("In nine of ten")
+    assert section.index("In nine of ten") < section.index("The rules</h3>")
     assert "88 %" in section or "89 %" in section
 
 
@@ -69,7 +70,7 @@ def test_a_doubted_pattern_is_named_and_escaped(asked: Identification) -> None:
 
 def test_without_a_network_nothing_is_said(identified: Identification) -> None:
     assert second_opinion(identified) == ""
-    assert "Second opinion" not in render_report(identified)
+    assert "The two opinions" not in render_report(identified)
     assert identified.to_dict()["network"] is None
 
 
@@ -77,10 +78,10 @@ def test_the_terminal_tells_it_in_short(asked: Identification) -> None:
     out = io.StringIO()
     show(asked, Console(file=out, width=120, highlight=False))
     text = out.getvalue()
-    assert "Second opinion: the network" in text
+    assert "The two opinions apart" in text
     assert "cubic 83 %" in text
     assert "1 doubted" in text
-    assert "with the rules" in text
+    assert "rules, extinction symbol" in text
 
 
 def test_json_holds_both(asked: Identification) -> None:
@@ -89,5 +90,5 @@ def test_json_holds_both(asked: Identification) -> None:
     assert said["space_group"][0]["number"] == 225
     assert said["patterns"][0]["voices"][0]["nats"] == 0.42
     assert said["patterns"][1] == {"crystal": 0.11, "voices": []}
-    assert said["together"]["extinction_symbol"][0]["probability"] == 0.885
+    assert said["rules"]["extinction_symbol"][0]["probability"] == 0.885
     assert said["sets_90"]["system"] == ["cubic", "tetragonal"]

@@ -18,22 +18,18 @@ from diskern.bragg.analysis import Analysis
 from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, SHAPE, TOKEN_FIELDS, spot_tokens
 from diskern.bragg.spots import Spots
-from diskern.crystal.spacegroups import diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.nets.registry import Card, build, save
 from diskern.patterns.geometry import Centre
 from diskern.patterns.pattern import Pattern
-from diskern.symmetry import learned
 from diskern.symmetry.learned import (
     SymmetryNet,
-    combined,
-    groups_from,
     learned_symmetry,
     symmetry_net,
     tokens_of,
 )
 from diskern.symmetry.learned_reasons import spots_that_spoke
-from diskern.symmetry.posterior import Prior, of_symbols
+from diskern.symmetry.posterior import Prior
 from diskern.symmetry.second_opinion import second_opinion
 
 EVEN = Prior(groups=dict.fromkeys(range(1, 231), 1.0))
@@ -157,23 +153,6 @@ def test_nothing_is_said_of_patterns_without_spots(weights: Path) -> None:
     assert learned_symmetry([replace(analysis(), kind="none")], weights=weights) is None
 
 
-def test_both_opinions_multiply() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.normal(0, 2, (2, len(diffraction_symbols())))
-    flat = EVEN.of_groups()
-    one, other = (learned.as_posterior(groups_from(v[None], flat)[0], v) for v in values)
-    both = combined(one, other, prior=EVEN)
-    assert both.groups.sum() == pytest.approx(1)
-    expected = of_symbols(flat) * np.exp(values.sum(0))
-    np.testing.assert_allclose(of_symbols(both.groups), expected / expected.sum(), rtol=1e-9)
-    first = combined(one, other, prior=EVEN, weights=(1.0, 0.0))
-    np.testing.assert_allclose(first.groups, one.groups, rtol=1e-9)
-    # Groups of one symbol share its probability as the prior does, whoever speaks.
-    symbol = max(diffraction_symbols(), key=lambda s: len(s.space_groups))
-    own = both.groups[np.array(symbol.space_groups) - 1]
-    np.testing.assert_allclose(own, own[0])
-
-
 def test_what_spots_say_is_what_leaving_them_out_takes(weights: Path) -> None:
     given: list[Any] = [analysis(0), analysis(1)]
     said = spots_that_spoke(given, 40, weights=weights)
@@ -220,10 +199,10 @@ def test_dark_nodes_are_named_where_they_lie(weights: Path) -> None:
 
 def test_the_second_opinion_tells_what_the_network_says(weights: Path) -> None:
     given = [analysis(0), replace(analysis(1), kind="none"), analysis(2)]
-    said = second_opinion(given, prior=EVEN, weights=weights)
     found = learned_symmetry(given, prior=EVEN, weights=weights)
-    assert said is not None
     assert found is not None
+    said = second_opinion(found, given, weights=weights)
+    assert said is not None
     assert said.system == found.posterior.system()
     assert said.explained == found.posterior.best.name
     assert said.crystal[1] is None
@@ -234,14 +213,16 @@ def test_the_second_opinion_tells_what_the_network_says(weights: Path) -> None:
     assert [abs(v.nats) for v in own] == sorted((abs(v.nats) for v in own), reverse=True)
     assert {type(name) for names in said.sets.values() for name in names} == {str}
     assert len(said.sets["system"]) == len(found.sets["system", 90])
-    assert second_opinion([replace(analysis(), kind="none")], weights=weights) is None
-    assert said.together is None
-    # A second voice that knows nothing changes no order.
-    flat = learned.as_posterior(EVEN.of_groups(), np.zeros(len(diffraction_symbols())))
-    both = second_opinion(given, prior=EVEN, rules=flat, weights=weights)
+    assert said.rules is None
+    np.testing.assert_array_equal(found.witness.log_likelihood, found.posterior.log_evidence)
+    # The rules are told as they are without the network.
+    cubic = np.zeros(230)
+    cubic[224] = 1.0
+    joint = replace(found.posterior, alone=cubic)
+    both = second_opinion(found, given, rules=joint, weights=weights)
     assert both is not None
-    assert both.together is not None
-    assert both.together.space_group[0].name == said.space_group[0].name
+    assert both.rules is not None
+    assert [r.space_groups for r in both.rules.space_group] == [(225,)]
 
 
 def test_the_network_needs_no_torch() -> None:

@@ -66,7 +66,7 @@ Network = Annotated[
     bool,
     typer.Option(
         "--network/--no-network",
-        help="Ask the trained network for a second opinion on the symmetry.",
+        help="Let the trained network have a say in the symmetry beside the rules.",
         rich_help_panel=_KNOWN,
     ),
 ]

@@ -1,4 +1,4 @@
-"""The network's answer in the report: its tables beside the reasoner's, and what spoke."""
+"""The two opinions in the report, network and rules each by itself, and what spoke."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from diskern.report import notation
 from diskern.report.markup import Html, element, join, section, table
 from diskern.report.ranked import ranked_card
-from diskern.symmetry.identification import Identification, SecondOpinion, Voice
+from diskern.symmetry.identification import Identification, SecondOpinion, SymmetryLevels, Voice
 
 SET_AT_MOST = 8
 """Members up to which a set is spelled out."""
@@ -21,43 +21,30 @@ def second_opinion(identification: Identification) -> Html:
     said = identification.network
     if said is None:
         return Html("")
+    words = (
+        "The tables above are what rules and a network say together. The network, which learned "
+        f"symmetry from simulated spots ({said.weights}), weighs intensities; the rules compare "
+        "shapes and absences with all that symmetry allows. Neither knows of the candidate phases."
+    )
+    return section(
+        "The two opinions apart",
+        element("p", words, class_="soft"),
+        _cards("The network", said),
+        *(element("p", line) for line in (*_sets(said), *_refused(identification, said))),
+        Html("") if said.rules is None else _cards("The rules", said.rules),
+        _voices(identification, said),
+    )
+
+
+def _cards(title: str, said: SecondOpinion | SymmetryLevels) -> Html:
     cards = [
         ranked_card("Crystal system", said.system),
         ranked_card("Laue class", said.laue_class),
         ranked_card("Extinction symbol", said.extinction_symbol),
         ranked_card("Space group", said.space_group, groups=True),
     ]
-    words = (
-        f"A network that learned symmetry from simulated spots ({said.weights}) judges the same "
-        "patterns by itself. It weighs intensities, which the tables above leave out; it knows "
-        "nothing of the candidate phases."
-    )
-    return section(
-        "Second opinion: the network",
-        element("p", words, class_="soft"),
-        element("div", join(card for card in cards if card), class_="columns"),
-        _together(said),
-        *(element("p", line) for line in (*_sets(said), *_refused(identification, said))),
-        _voices(identification, said),
-    )
-
-
-def _together(said: SecondOpinion) -> Html:
-    """Rules and network as one."""
-    both = said.together
-    if both is None:
-        return Html("")
-    cards = [
-        ranked_card("Crystal system", both.system),
-        ranked_card("Extinction symbol", both.extinction_symbol),
-        ranked_card("Space group", both.space_group, groups=True),
-    ]
-    return join(
-        [
-            element("h3", "Both together"),
-            element("div", join(card for card in cards if card), class_="columns"),
-        ]
-    )
+    shown = element("div", join(card for card in cards if card), class_="columns")
+    return join([element("h3", title), shown])
 
 
 def _sets(said: SecondOpinion) -> list[Html]:

@@ -46,7 +46,7 @@ def blocks(identification: Identification) -> Iterator[RenderableType]:
         if ranked:
             yield _titled(title, _ranked(ranked, title))
     if identification.network is not None:
-        yield _titled("Second opinion: the network", _network(identification.network))
+        yield _titled("The two opinions apart", _apart(identification.network))
     if identification.phases:
         yield _titled("Phases", _phases(identification))
     if identification.reasons:
@@ -113,20 +113,19 @@ def _ranked(ranked: tuple[Ranked, ...], title: str) -> Table:
     return table
 
 
-def _network(said: SecondOpinion) -> Table:
-    """One line a level: the first few, with probabilities."""
+def _apart(said: SecondOpinion) -> Table:
+    """Network and rules, one line a level: the first few, with probabilities."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    for title, ranked in (
-        ("crystal system", said.system),
-        ("extinction symbol", said.extinction_symbol),
-        ("space group", said.space_group),
-    ):
-        shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in ranked[:4])
-        table.add_row(Text(title, style="dim"), Text(shown))
-    if said.together is not None:
-        both = said.together.extinction_symbol[:4]
-        shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in both)
-        table.add_row(Text("with the rules", style="dim"), Text(shown))
+    for who, levels in (("network", said), ("rules", said.rules)):
+        if levels is None:
+            continue
+        for title, ranked in (
+            ("crystal system", levels.system),
+            ("extinction symbol", levels.extinction_symbol),
+            ("space group", levels.space_group),
+        ):
+            shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in ranked[:4])
+            table.add_row(Text(f"{who}, {title}", style="dim"), Text(shown))
     doubted = [p for p in said.crystal if p is not None and p < 0.5]
     if doubted:
         table.add_row(Text("no crystal", style="yellow"), Text(f"{len(doubted)} doubted"))

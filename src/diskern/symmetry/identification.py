@@ -89,7 +89,7 @@ class SymmetryLevels:
 
 @dataclass(frozen=True, eq=False)
 class SecondOpinion:
-    """What a trained network says of the symmetry, beside the reasoner.
+    """What a trained network says of the symmetry by itself, and the reasoner by itself.
 
     Attributes
     ----------
@@ -98,8 +98,7 @@ class SecondOpinion:
     sets : for each level the classes that hold the truth in 90 % of cases, most probable first.
     explained : the diffraction symbol that ``voices`` speak of.
     voices : of each pattern its spots and dark nodes that say most.
-    together : both opinions as one, each to the power that suits held-out crystals best; None
-        where there is no other.
+    rules : what the rules say without it; None where they found no net.
     """
 
     weights: str
@@ -111,7 +110,7 @@ class SecondOpinion:
     sets: dict[str, tuple[str, ...]]
     explained: str
     voices: tuple[tuple[Voice, ...], ...]
-    together: SymmetryLevels | None = None
+    rules: SymmetryLevels | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON."""
@@ -119,7 +118,7 @@ class SecondOpinion:
             "weights": self.weights,
             **_levels(self),
             "sets_90": {level: list(names) for level, names in self.sets.items()},
-            "together": None if self.together is None else _levels(self.together),
+            "rules": None if self.rules is None else _levels(self.rules),
             "explained": self.explained,
             "patterns": [
                 {
@@ -144,7 +143,8 @@ class Identification:
     ambiguity_set : space groups the given patterns cannot tell apart from the best.
     next_zone : the further zone axis that would decide most, in the best cell, or None.
     reasons : sentences, the evidence in words.
-    network : the second opinion on the symmetry, of a trained network, or None.
+    network : the two opinions of which the symmetry is made, that of a trained network and that
+        of the rules, each by itself; None where the rules alone were asked.
     """
 
     crystal: bool

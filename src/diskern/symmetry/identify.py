@@ -23,6 +23,8 @@ from diskern.patterns.pattern import Pattern, Scan
 from diskern.patterns.read import read
 from diskern.symmetry.evidence import evidence_from
 from diskern.symmetry.identification import Identification, PhaseMatch, ZoneAxis
+from diskern.symmetry.joined import Witness
+from diskern.symmetry.learned import learned_symmetry
 from diskern.symmetry.phases import search_phases
 from diskern.symmetry.posterior import Posterior, Prior
 from diskern.symmetry.reasoner import reason
@@ -59,7 +61,7 @@ class IdentifyOptions:
         `Prior.natural`, in which frequent space groups count more.
     dataset : which dataset of each file, where a file holds several, or None.
     limit : how many phases to keep in the answer.
-    network : whether the trained network is asked for a second opinion on the symmetry.
+    network : whether the trained network has a say in the symmetry beside the rules.
     """
 
     pixel_size_error: float | None = None
@@ -98,8 +100,8 @@ def identify(
     Returns
     -------
     What the patterns say, most probable first.  The symmetry is judged without assuming that
-    any candidate is right, by rules and beside them by a trained network; the phases are an
-    opinion of their own.
+    any candidate is right, by rules and a trained network together; the phases are an opinion of
+    their own.
 
     Raises
     ------
@@ -122,8 +124,9 @@ def identify(
         return Identification(False, "; ".join(whys), analyses, provenance=provenance)
     tell("weighing symmetries")
     prior = options.prior or Prior.natural()
-    posterior, spoke = _symmetry(analyses, prior)
-    network = second_opinion(analyses, prior=prior, rules=posterior) if options.network else None
+    learned = learned_symmetry(analyses, prior=prior) if options.network else None
+    posterior, spoke = _symmetry(analyses, prior, learned.witness if learned else None)
+    network = second_opinion(learned, analyses, rules=posterior) if learned else None
     tell(f"indexing against {len(crystals)} phases")
     phases = _phases(analyses, crystals, options)
     zones = _zones(len(analyses), posterior, spoke)
@@ -218,8 +221,10 @@ def _as_list(given: Any) -> list[Any]:
 
 
 # --- the two opinions -------------------------------------------------------------------------
-def _symmetry(analyses: Sequence[Analysis], prior: Prior) -> tuple[Posterior | None, list[int]]:
-    """The reasoner's posterior, and which patterns it was made from."""
+def _symmetry(
+    analyses: Sequence[Analysis], prior: Prior, witness: Witness | None
+) -> tuple[Posterior | None, list[int]]:
+    """The posterior of the reasoner and its witness, and which patterns it was made from."""
     spoke, evidence = [], []
     sizes = {a.pattern.pixel_size for a in analyses}
     # One stated pixel size for all: whatever its error, all patterns share it.
@@ -234,7 +239,7 @@ def _symmetry(analyses: Sequence[Analysis], prior: Prior) -> tuple[Posterior | N
                     analysis.pattern.pixel_size, analysis.pattern.pixel_size_error, camera
                 )
             evidence.append(found)
-    return (reason(evidence, prior=prior), spoke) if evidence else (None, [])
+    return (reason(evidence, prior=prior, witness=witness), spoke) if evidence else (None, [])
 
 
 def _phases(

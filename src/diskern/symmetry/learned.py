@@ -1,4 +1,4 @@
-"""The second opinion on symmetry: a network that learned it from spots of simulated patterns.
+"""Symmetry by a network that learned it from spots of simulated patterns.
 
 It judges what the reasoner does not weigh, the intensities, and says of each pattern whether it
 shows one crystal at all.  Its probabilities are calibrated (temperature) and come with sets that
@@ -25,6 +25,7 @@ from diskern.crystal.spacegroups import diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.nets.cards import Card, model_names, read_weights
 from diskern.nets.spot_set_plain import PlainSpotSet
+from diskern.symmetry.joined import Witness
 from diskern.symmetry.labels import Level, label_tree
 from diskern.symmetry.posterior import Posterior, Prior
 from diskern.symmetry.spot_inputs import as_arrays, joined, known_scales
@@ -60,12 +61,14 @@ class LearnedSymmetry:
     patterns : which of the given analyses were looked at.
     sets : for each level and coverage in percent the classes that the set holds, most probable
         first, as numbers of `diskern.symmetry.labels.label_tree`.
+    witness : the same as evidence for `diskern.symmetry.reasoner.reason`.
     """
 
     posterior: Posterior
     crystal: Floats
     patterns: tuple[int, ...]
     sets: dict[tuple[Level, int], tuple[int, ...]]
+    witness: Witness
 
     def __repr__(self) -> str:
         lines = ["LearnedSymmetry"]
@@ -246,6 +249,7 @@ def learned_symmetry(
             for level in SET_LEVELS
             for coverage in COVERAGES
         },
+        witness=Witness(log_likelihood[0]),
     )
 
 
@@ -291,25 +295,3 @@ def as_posterior(groups: Floats, log_evidence: Floats) -> Posterior:
     nothing = float("nan")
     cell = (nothing, nothing, nothing, nothing, nothing, nothing)
     return Posterior(groups, (), (), None, (), cell, log_evidence)
-
-
-def combined(
-    reasoner: Posterior,
-    learned: Posterior,
-    *,
-    prior: Prior | None = None,
-    weights: tuple[float, float] = (1.0, 1.0),
-) -> Posterior:
-    """Both opinions as one: the product of their evidence, with the prior counted once.
-
-    Parameters
-    ----------
-    prior : as both were given it.
-    weights : powers of the reasoner's and of the network's evidence; they look at the same
-        spots, so that 1 and 1 is too sure.
-    """
-    evidence = weights[0] * reasoner.log_evidence + weights[1] * learned.log_evidence
-    if not np.isfinite(evidence).any():
-        raise DiskernError("the two opinions exclude each other's every symbol")
-    groups = groups_from(evidence[None], (prior or Prior.natural()).of_groups())[0]
-    return as_posterior(groups, evidence)

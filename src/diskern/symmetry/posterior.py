@@ -147,6 +147,7 @@ class Posterior:
     cell : a, b, c (Å where the scale is known, else relative to a = 1), α, β, γ in degrees of
         the best hypothesis.
     log_evidence : (122,) natural logarithm of the evidence of each diffraction symbol.
+    alone : (230,) ``groups`` without the network that was asked as well, or None.
     """
 
     groups: Floats
@@ -156,6 +157,7 @@ class Posterior:
     reasons: tuple[str, ...]
     cell: tuple[float, float, float, float, float, float]
     log_evidence: Floats
+    alone: Floats | None = None
 
     @property
     def symbols(self) -> Floats:

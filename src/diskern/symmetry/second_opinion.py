@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diskern.bragg.analysis import Analysis
 from diskern.crystal.spacegroups import (
@@ -19,13 +20,14 @@ from diskern.symmetry.identification import SecondOpinion, SymmetryLevels, Voice
 from diskern.symmetry.labels import Level
 from diskern.symmetry.learned import (
     WEIGHTS,
-    SymmetryNet,
-    combined,
-    learned_symmetry,
+    LearnedSymmetry,
+    as_posterior,
     symmetry_net,
 )
 from diskern.symmetry.learned_reasons import Voices, spots_that_spoke
-from diskern.symmetry.posterior import Posterior, Prior
+from diskern.symmetry.posterior import Posterior
+
+Floats = NDArray[np.float64]
 
 MOST_VOICES = 6
 """Spots and dark nodes of a pattern that are told, those that say most first."""
@@ -36,21 +38,21 @@ COVERAGE = 90
 
 
 def second_opinion(
+    found: LearnedSymmetry,
     analyses: Sequence[Analysis],
     *,
-    prior: Prior | None = None,
     rules: Posterior | None = None,
     weights: str | Path = WEIGHTS,
 ) -> SecondOpinion | None:
-    """The network's answer; None without weights or spots. See `learned_symmetry`.
+    """The network's answer in words; None without weights.
 
     Parameters
     ----------
-    rules : the reasoner's answer to the same patterns, with the same prior.
+    found : from `learned_symmetry`, with the same weights.
+    rules : the reasoner's answer to the same patterns.
     """
-    found = learned_symmetry(analyses, prior=prior, weights=weights)
     net = symmetry_net(weights)
-    if found is None or net is None:
+    if net is None:
         return None
     posterior = found.posterior
     symbol = posterior.best
@@ -74,19 +76,15 @@ def second_opinion(
         },
         explained=symbol.name,
         voices=tuple(told),
-        together=None if rules is None else _together(rules, posterior, prior, net),
+        rules=None if rules is None or rules.alone is None else _levels(rules.alone),
     )
 
 
-def _together(
-    rules: Posterior, learned: Posterior, prior: Prior | None, net: SymmetryNet
-) -> SymmetryLevels:
-    """The product of both, each to its calibrated power."""
-    own = net.card.calibration
-    powers = (own.get("hybrid_reasoner", 0.5), own.get("hybrid_net", 0.5))
-    both = combined(rules, learned, prior=prior, weights=powers)
+def _levels(groups: Floats) -> SymmetryLevels:
+    """The tree of (230,) probabilities."""
+    said = as_posterior(groups, np.zeros(0))
     return SymmetryLevels(
-        both.system(), both.laue_class(), both.extinction_symbol(), both.space_group()
+        said.system(), said.laue_class(), said.extinction_symbol(), said.space_group()
     )
 
 

@@ -18,6 +18,7 @@ from diskern.bragg.spot_tokens import SpotTokens, spot_tokens
 from diskern.crystal.spacegroups import diffraction_symbols, space_group
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
+from diskern.symmetry.joined import joined_evidence
 from diskern.symmetry.labels import Level, cubic_table, label_tree
 from diskern.symmetry.learned import SET_LEVELS, SymmetryNet, groups_from
 from diskern.symmetry.posterior import Prior
@@ -198,6 +199,7 @@ def evidence_of_spots(block: Block, row: int, error: float = 0.03) -> PatternEvi
         radius=reach * 1.001,
         pixel_size=1.0,
         pixel_size_error=error,
+        camera="common",
     )
 
 
@@ -360,29 +362,27 @@ def evaluate_symmetry(
 def beside_reasoner(
     net: SymmetryNet, made: Sequence[Block], answers: Answers, facts: dict[str, Any], say: Tell
 ) -> list[dict[str, Any]]:
-    """Rules, network and the joined answer on the same few crystals, of up to three patterns."""
-    counts = [k for k in answers.log_likelihood if k <= 3]
+    """Rules, network and the joined answer on the same few crystals, of up to five patterns."""
+    counts = [k for k in answers.log_likelihood if k <= 5]
     rules = reasoner_answers(made, counts, say)
     same = Answers(
         answers.truth[: len(made)],
         {k: answers.log_likelihood[k][: len(made)] for k in counts},
     )
-    both = product(rules, same, net)
+    both = joined(rules, same)
     out = []
-    for source, answer in (("reasoner", rules), ("network, same", same), ("product", both)):
+    for source, answer in (("reasoner", rules), ("network, same", same), ("joined", both)):
         out += rows_of(answer, facts={**facts, "source": source})
         out += cubic_rows(answer, {**facts, "source": source})
     return out
 
 
-def product(rules: Answers, learned: Answers, net: SymmetryNet) -> Answers:
-    """Evidence of both, each to its calibrated power."""
-    own = net.card.calibration
-    a, b = own.get("hybrid_reasoner", 1.0), own.get("hybrid_net", 1.0)
+def joined(rules: Answers, learned: Answers) -> Answers:
+    """Both as one, as `identify` joins them."""
     return Answers(
         rules.truth,
         {
-            k: a * rules.log_likelihood[k] + b * learned.log_likelihood[k]
+            k: joined_evidence(rules.log_likelihood[k], learned.log_likelihood[k])
             for k in rules.log_likelihood
         },
     )
