@@ -136,6 +136,18 @@ def test_negatives_are_no_lattice(kind: str) -> None:
         assert np.ptp(radius) < 0.8 * radius.max()
 
 
+def test_what_shows_no_crystal_can_be_chosen() -> None:
+    two = spot_sets(negatives=1.0, made_up=0.0, clean=True).block(0)
+    assert (two["space_group"] == 0).all()
+    assert (two["energy"] > 0).all()
+    rings = spot_sets(negatives=1.0, made_up=1.0, made_up_kinds=("rings",), clean=True).block(0)
+    assert (rings["energy"] == 0).all()
+    radius = np.linalg.norm(rings["q"], axis=-1)
+    for own, bright in zip(radius, rings["intensity"], strict=True):
+        # A few distances, each of several spots.
+        assert len(np.unique(np.round(own[bright > 0], 1))) <= 12
+
+
 def test_blocks_without_a_crystal_say_so() -> None:
     made = spot_sets(negatives=1.0)
     blocks = [made.block(n) for n in range(8)]

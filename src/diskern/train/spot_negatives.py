@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-KINDS = ("random", "rings", "quasicrystal")
+NoCrystal = Literal["random", "rings", "quasicrystal"]
+KINDS: tuple[NoCrystal, ...] = get_args(NoCrystal)
 
 
-def no_crystal(kind: str, count: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+def no_crystal(
+    kind: NoCrystal, count: int, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
     """(N, 2) places in 1/Å, (N,) intensities and a (2, 2) basis that a fit may claim, or NaN.
 
     Parameters

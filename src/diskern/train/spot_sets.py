@@ -32,7 +32,7 @@ from diskern.train.exposures import (
 )
 from diskern.train.materials import Material
 from diskern.train.samples import Block, sides_of
-from diskern.train.spot_negatives import KINDS, no_crystal
+from diskern.train.spot_negatives import no_crystal
 from diskern.train.spot_nets import seen_nets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
 from diskern.train.spot_wilson import wilson_foils
@@ -47,8 +47,6 @@ MOST_SPOTS = 120
 """Beams of a pattern that are kept, strongest first."""
 RUN = 48
 """Sheets of a run, which are kept in memory where they come again."""
-MADE_UP = 0.6
-"""Share of the blocks without a crystal that show nothing at all; the others show two grains."""
 FEWEST_SPOTS = 4
 """A pattern with fewer shows a crystal or none: it is not asked."""
 
@@ -113,7 +111,7 @@ class SpotSets:
     def material_of(self, number: int) -> int:
         """Row of the crystal of a block; -1 where the block shows none."""
         rng = self._rng(number)
-        if rng.random() < self.recipe.negatives and rng.random() < MADE_UP:
+        if rng.random() < self.recipe.negatives and rng.random() < self.recipe.made_up:
             return -1
         return self._chosen(number)
 
@@ -209,7 +207,7 @@ class SpotSets:
         """Beams of a block: of one crystal, of two grains of it, or of nothing."""
         rng, b = self._rng(number), self.recipe.per_block
         negative = rng.random() < self.recipe.negatives
-        if negative and rng.random() < MADE_UP:
+        if negative and rng.random() < self.recipe.made_up:
             return self._made_up(rng)
         row = self._chosen(number)
         small, every = self._exposed(row, number // self.recipe.window)
@@ -227,10 +225,10 @@ class SpotSets:
 
     def _made_up(self, rng: np.random.Generator) -> _Beams:
         """Spots of no crystal."""
-        b, n = self.recipe.per_block, self.recipe.max_spots
+        b, n, kinds = self.recipe.per_block, self.recipe.max_spots, self.recipe.made_up_kinds
         q, intensity, claimed = np.zeros((b, n, 2)), np.zeros((b, n)), _unclaimed(b)
         for i in range(b):
-            kind = KINDS[int(rng.integers(len(KINDS)))]
+            kind = kinds[int(rng.integers(len(kinds)))]
             place, bright, claimed[i] = no_crystal(kind, n, rng)
             count = min(n, len(place))
             q[i, :count], intensity[i, :count] = place[:count], bright[:count]
@@ -248,14 +246,14 @@ class SpotSets:
         """A sheet of random potentials, and of nothing."""
         recipe, b = self.recipe, self.recipe.per_block
         kind = rng.random(recipe.sheet) / max(recipe.negatives, 1e-9)
-        none = int((kind < MADE_UP).sum())
+        none = int((kind < recipe.made_up).sum())
         chosen = [int(rng.integers(len(self.space_groups))) for _ in range(recipe.sheet - none)]
         groups = np.array([rng.choice(self.space_groups[i]) for i in chosen], dtype=np.int64)
         parts = [self._made_up(rng) for _ in range(none)]
         if len(groups):
             foils = wilson_foils(groups, recipe, rng)
             told, lists = np.repeat(groups, b), foils.lists
-            double = np.repeat(kind[kind >= MADE_UP] < 1, b)
+            double = np.repeat(kind[kind >= recipe.made_up] < 1, b)
             told = np.where(double, 0, told)
             if double.any():
                 two = _trimmed(_two_grains(lists, rng))

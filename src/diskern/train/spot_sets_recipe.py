@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from diskern.train.recipe import Count, Kilovolts, Positive, Range, Recipe, Share, Table
 from diskern.train.schedules import OptimiserTable
+from diskern.train.spot_negatives import KINDS, NoCrystal
 from diskern.train.train_recipe import CheckpointTable, StartTable
 
 
@@ -44,6 +45,10 @@ class SpotSetsRecipe(Recipe):
     """Å³ of the cell up to which Bloch waves are solved."""
     negatives: Share = 0.1
     """Share of blocks without a crystal."""
+    made_up: Share = 0.6
+    """Share of these that show nothing at all; the others show two grains."""
+    made_up_kinds: Annotated[tuple[NoCrystal, ...], Field(min_length=1)] = KINDS
+    """What is shown then, each as often."""
     real_share: Share = 0.4
     """Share of blocks whose crystal is no random one, where its space group has any."""
     g_max: Annotated[float, Field(ge=0.6, le=4)] = 1.4

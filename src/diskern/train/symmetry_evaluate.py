@@ -25,6 +25,7 @@ from diskern.symmetry.posterior import Prior
 from diskern.symmetry.reasoner import reason
 from diskern.train.materials import Material
 from diskern.train.samples import Block, sides_of
+from diskern.train.spot_negatives import KINDS
 from diskern.train.spot_sets import SIDES, SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
 from diskern.train.spot_sets_task import tokens_of_blocks
@@ -271,17 +272,48 @@ def cubic_rows(answers: Answers, facts: Mapping[str, Any]) -> list[dict[str, Any
 def refusal_row(net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int = 40) -> dict[str, Any]:
     """How many patterns without a crystal are refused, and how many with one."""
     out: dict[str, Any] = {"level": "refusal", "patterns": 1, "source": "network"}
-    for name, share in (("refused_negatives", 1.0), ("refused_crystals", 0.0)):
-        source = held_out(recipe, negatives=share)
-        made = blocks_of(source, blocks)
-        tokens = tokens_of_blocks(made)
-        rows = np.arange(len(tokens))[:, None]
-        flags = np.ones(len(tokens), dtype=bool)
-        odds = net.ask(tokens, rows, np.ones(rows.shape, dtype=bool), flags, flags)[1]
-        asked = np.concatenate([b["crystal"] for b in made]) >= 0
-        refused = 1 / (1 + np.exp(-odds[asked])) < REFUSED
-        out |= {name: float(refused.mean()), f"of_{name.split('_')[1]}": int(asked.sum())}
+    for name, share in (("negatives", 1.0), ("crystals", 0.0)):
+        refused, asked = _refused(net, recipe, blocks, negatives=share)
+        out |= {f"refused_{name}": refused, f"of_{name}": asked}
     return out
+
+
+def refusal_rows(
+    net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int = 40
+) -> list[dict[str, Any]]:
+    """The same for each kind of patterns that show no crystal, or not one alone."""
+    kinds: dict[str, dict[str, Any]] = {
+        kind: {"made_up": 1.0, "made_up_kinds": (kind,)} for kind in KINDS
+    }
+    kinds["two grains"] = {"made_up": 0.0}
+    rows = []
+    for kind, changes in kinds.items():
+        refused, asked = _refused(net, recipe, blocks, negatives=1.0, **changes)
+        rows.append(
+            {
+                "level": "refusal",
+                "patterns": 1,
+                "source": "network",
+                "crystals_are": kind,
+                "refused": refused,
+                "of": asked,
+            }
+        )
+    return rows
+
+
+def _refused(
+    net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int, **changes: Any
+) -> tuple[float, int]:
+    """Share of patterns that the network refuses, and how many it was asked."""
+    made = blocks_of(held_out(recipe, **changes), blocks)
+    tokens = tokens_of_blocks(made)
+    rows = np.arange(len(tokens))[:, None]
+    flags = np.ones(len(tokens), dtype=bool)
+    odds = net.ask(tokens, rows, np.ones(rows.shape, dtype=bool), flags, flags)[1]
+    asked = np.concatenate([b["crystal"] for b in made]) >= 0
+    refused = 1 / (1 + np.exp(-odds[asked])) < REFUSED
+    return float(refused.mean()), int(asked.sum())
 
 
 def speed_row(net: SymmetryNet, blocks: Sequence[Block], repeat: int = 60) -> dict[str, Any]:
@@ -355,6 +387,7 @@ def evaluate_symmetry(
         if reasoner:
             out += beside_reasoner(net, made[:reasoner], answers, facts, say)
     out.append(refusal_row(net, recipe))
+    out += refusal_rows(net, recipe)
     out.append(speed_row(net, made))
     return out
 
