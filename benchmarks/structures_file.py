@@ -8,6 +8,7 @@ mult and xyz (first position).  Needs pyarrow.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import spglib
 
 from diskern.crystal.crystal import Crystal
+from diskern.crystal.spacegroups import symbol_of
 from diskern.errors import DiskernError
 from diskern.train.materials import Material
 from diskern.train.split import prototype_family
@@ -117,3 +119,41 @@ def held_out_structures(file: Path, side: str, trained: Sequence[Material]) -> l
         and prototype_family(m) not in families
         and m.formula not in formulas
     ]
+
+
+def parted_by_material(
+    file: Path, sides: Sequence[Sequence[Material]], most: int = 120
+) -> tuple[list[Material], list[Material]]:
+    """Structures that the shipped network was trained on, and others of their structure types.
+
+    Up to ``most`` of each diffraction symbol were trained on, of as many types as there are; the
+    others are of other compositions than any that was.
+
+    Parameters
+    ----------
+    sides : train, validation and test materials of the network's recipe.
+    """
+    families = {prototype_family(m) for side in sides[1:] for m in side}
+    formulas = {m.formula for side in sides[1:] for m in side}
+    every = list(structures(file))
+    formulas |= {m.formula for m in every if side_of(prototype_family(m)) != "train"}
+    own: dict[int, list[Material]] = {}
+    for m in every:
+        family = prototype_family(m)
+        held = family in families or m.formula in formulas
+        if side_of(family) == "train" and not held:
+            own.setdefault(symbol_of(m.space_group).index, []).append(m)
+    trained, others = [], []
+    for number in sorted(own):
+        ordered = sorted(own[number], key=lambda m: hashlib.sha256(m.key.encode()).hexdigest())
+        seen: Counter[str] = Counter()
+        turn = {}
+        for m in ordered:
+            turn[m.key] = seen[prototype_family(m)]
+            seen[prototype_family(m)] += 1
+        ordered.sort(key=lambda m: turn[m.key])
+        trained += ordered[:most]
+        others += ordered[most:]
+    types = {prototype_family(m) for m in trained}
+    known = {m.formula for m in (*trained, *sides[0])}
+    return trained, [m for m in others if prototype_family(m) in types and m.formula not in known]

@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from structures_file import held_out_structures
+from structures_file import held_out_structures, parted_by_material
 
 from diskern.nets.registry import load
 from diskern.report.evaluation import bands_figure
@@ -98,11 +98,26 @@ def other_rows(
             rows += rows_of(unknown, net=net, facts={**own, "scale": "unknown"})
         elif reasoner:
             rows += beside_reasoner(net, made[:reasoner], answers, own, say)
+    return rows + occurring_rows(net, recipe, name, materials, crystals)
+
+
+def occurring_rows(
+    net: SymmetryNet,
+    recipe: SpotSetsRecipe,
+    name: str,
+    materials: Sequence[Material],
+    crystals: int,
+) -> list[dict[str, Any]]:
+    """Crystals drawn as often as they occur among ``materials``, all patterns by Bloch waves."""
     source = held_out(recipe, materials=materials, evenly=False, **DYNAMICAL)
     made = dynamical(blocks_of(source, crystals))
+    facts = {
+        "source": "network",
+        "crystals_are": f"{name}, dynamical, as often as they occur",
+        "scale": "known",
+    }
     natural = Prior.natural().of_groups()
-    own = {**facts, "crystals_are": f"{name}, dynamical, as often as they occur"}
-    return rows + rows_of(network_answers(net, made), net=net, prior=natural, facts=own)
+    return rows_of(network_answers(net, made), net=net, prior=natural, facts=facts)
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -149,6 +164,10 @@ def main() -> None:
         say(f"{len(found)} structures of {given.structures.name} are of other types and formulas")
         name = given.structures.stem
         rows += other_rows(net, recipe.data, name, found, given.crystals, given.reasoner)
+        others = parted_by_material(given.structures, sides_of(recipe.data))[1]
+        say(f"{len(others)} are of types that the shipped network knows, new materials")
+        known = f"{name}, types trained on"
+        rows += occurring_rows(net, recipe.data, known, others, given.crystals)
         if given.bands:
             bands = band_rows(net, recipe.data, blocks=given.bands, materials=found, tell=say)
             rows += [{**r, "crystals_are": r["of"], "scale": r["band"]} for r in bands]

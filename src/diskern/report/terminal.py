@@ -124,12 +124,18 @@ def _apart(said: SecondOpinion) -> Table:
             ("extinction symbol", levels.extinction_symbol),
             ("space group", levels.space_group),
         ):
-            shown = ", ".join(f"{one_line(r.name)} {percent(r.probability)}" for r in ranked[:4])
+            shown = ", ".join(f"{_told(r, title)} {percent(r.probability)}" for r in ranked[:4])
             table.add_row(Text(f"{who}, {title}", style="dim"), Text(shown))
     doubted = [p for p in said.crystal if p is not None and p < 0.5]
     if doubted:
         table.add_row(Text("no crystal", style="yellow"), Text(f"{len(doubted)} doubted"))
     return table
+
+
+def _told(ranked: Ranked, title: str) -> str:
+    if title == "space group":
+        return space_group_text(ranked.space_groups[0])
+    return one_line(ranked.name)
 
 
 def _phases(identification: Identification) -> Table:
