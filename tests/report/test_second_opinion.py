@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from diskern.report.html import render_report
+from diskern.report.ranked import ranked_card
 from diskern.report.second_opinion import second_opinion
 from diskern.report.terminal import show
 from diskern.symmetry.identification import (
@@ -92,3 +93,11 @@ def test_json_holds_both(asked: Identification) -> None:
     assert said["patterns"][1] == {"crystal": 0.11, "voices": []}
     assert said["rules"]["extinction_symbol"][0]["probability"] == 0.885
     assert said["sets_90"]["system"] == ["cubic", "tetragonal"]
+
+
+def test_symbols_of_two_systems_that_read_alike_are_told_apart() -> None:
+    alike = Ranked("F - - -", 0.6, FACE), Ranked("F - - -", 0.3, (22, 42, 69))
+    card = ranked_card("Extinction symbol", (*alike, Ranked("I - - -", 0.1, (229,))))
+    assert "cubic" in card
+    assert "orthorhombic" in card
+    assert card.count("soft") == 2

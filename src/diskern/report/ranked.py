@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from diskern.crystal.spacegroups import space_group
 from diskern.report import notation
 from diskern.report.markup import Html, bar, element, html, join
 from diskern.symmetry.identification import Ranked
@@ -14,6 +17,7 @@ def ranked_card(title: str, ranked: tuple[Ranked, ...], groups: bool = False) ->
     if not ranked:
         return Html("")
     rows = []
+    times = Counter(item.name for item in ranked)
     for item in ranked[:RANKED_AT_MOST]:
         if groups and len(item.space_groups) == 1:
             number = item.space_groups[0]
@@ -22,6 +26,10 @@ def ranked_card(title: str, ranked: tuple[Ranked, ...], groups: bool = False) ->
             name = html(item.name)
         else:
             name = Html(notation.symbol_html(item.name))
+            if times[item.name] > 1:
+                # Extinction symbols of two systems can read alike.
+                system = space_group(item.space_groups[0]).system
+                name = join([name, element("span", f" {system}", class_="soft")])
         rows.append((name, bar(item.probability), notation.percent(item.probability)))
     lines = [element("tr", join(element("td", cell) for cell in row)) for row in rows]
     left = len(ranked) - RANKED_AT_MOST

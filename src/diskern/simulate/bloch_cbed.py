@@ -3,7 +3,8 @@
 Every incident direction k_t gives a rocking intensity I_g(k_t).  They are solved once on a
 square grid of directions and read off, for each disk, at the pixels it covers: cubic
 interpolation in the disk's own sub-pixel position, an aperture soft over one pixel at the rim.
-Disks add as intensities: exact where coherent disks do not overlap.
+Disks add as intensities: exact where they do not overlap, see `diskern.simulate.bloch_probe` where
+they do.
 """
 
 from __future__ import annotations
