@@ -17,7 +17,7 @@ def ranked_card(title: str, ranked: tuple[Ranked, ...], groups: bool = False) ->
     if not ranked:
         return Html("")
     rows = []
-    times = Counter(item.name for item in ranked)
+    times = Counter(item.name for item in ranked[:RANKED_AT_MOST])
     for item in ranked[:RANKED_AT_MOST]:
         if groups and len(item.space_groups) == 1:
             number = item.space_groups[0]
@@ -29,7 +29,7 @@ def ranked_card(title: str, ranked: tuple[Ranked, ...], groups: bool = False) ->
             if times[item.name] > 1:
                 # Extinction symbols of two systems can read alike.
                 system = space_group(item.space_groups[0]).system
-                name = join([name, element("span", f" {system}", class_="soft")])
+                name = join([name, element("div", system, class_="soft")])
         rows.append((name, bar(item.probability), notation.percent(item.probability)))
     lines = [element("tr", join(element("td", cell) for cell in row)) for row in rows]
     left = len(ranked) - RANKED_AT_MOST
