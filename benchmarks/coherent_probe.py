@@ -4,17 +4,23 @@
 
 200 kV, 8 mrad, 256² px, one thread; processor seconds of one call each.  The difference is the
 share of the intensity that lies elsewhere once both patterns are smoothed by a pixel, since the
-two draw the edges of disks differently; beside it that of a plain sum of disks.
+two draw the edges of disks differently; beside it that of a plain sum of disks.  Where
+``DISKERN_ABTEM_PYTHON`` names an interpreter that has abTEM and ase, Si [001] is compared with
+that program's multislice too.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -56,6 +62,53 @@ def through_box(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndar
     ]
 
 
+ABTEM = """
+import sys, time, warnings
+warnings.filterwarnings("ignore")
+import abtem, dask, numpy as np
+from ase.build import bulk
+abtem.config.set({"device": "cpu", "precision": "float32", "diagnostics.progress_bar": False})
+dask.config.set(scheduler="synchronous")
+a, repeats, cells, pixels = 5.431, 11, 18, 640
+atoms = bulk("Si", "diamond", a=a, cubic=True) * (repeats, repeats, 1)
+unit = abtem.Potential(atoms, gpts=(pixels, pixels), slice_thickness=a / 4,
+    parametrization="lobato", projection="infinite").build(lazy=False)
+potential = abtem.CrystalPotential(unit, repetitions=(1, 1, cells))
+probe = abtem.Probe(energy=200e3, semiangle_cutoff=8.0, gpts=(pixels, pixels),
+    extent=repeats * a)
+start = time.process_time()
+scan = abtem.CustomScan([[repeats * a / 2] * 2])
+wave = probe.multislice(potential, scan=scan, lazy=False)
+image = np.squeeze(wave.diffraction_patterns(max_angle="full", parity="same").array)
+np.savez(sys.argv[1], image=image / image.sum(), seconds=time.process_time() - start)
+"""
+
+
+def beside_abtem(python: str) -> str:
+    """Si [001], atoms at rest, 98 Å, the probe over an atom: both programs in words."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "abtem.npz"
+        subprocess.run([python, "-c", ABTEM, str(file)], check=True)
+        with np.load(file) as found:
+            image, other = found["image"], float(found["seconds"])
+    middle = image.shape[0] // 2
+    image = image[middle - 128 : middle + 128, middle - 128 : middle + 128]
+    crystal = {phase.name: phase for phase in common_phases()}["Si"]
+    silicon = Crystal.from_arrays([5.431, 5.431, 5.431, 90, 90, 90], crystal.fractional, [14] * 8)
+    turn = zone_axis_orientation(silicon, (0, 0, 1), (2, 0, 0))
+    pixel, depth = 1 / (11 * 5.431), [18 * 5.431]
+    kept = replace(KEPT, g_max=2.0, s_max=0.06, parametrization="lobato")
+    ours, own = timed(
+        lambda: coherent_cbed(silicon, turn, PROBE, depth, SHAPE, pixel, options=kept)[0]
+    )
+    waves = BlochWaves(silicon, turn, ENERGY, kept, k_reach=PROBE.k_reach)
+    plain = waves.cbed(SEMIANGLE, depth, SHAPE, pixel)[0].numpy()
+    return (
+        f"Si (0, 0, 1) beside abTEM: {own:.2f} {other:.2f} {other / own:.1f} "
+        f"{apart(ours, image):.3f} {apart(plain, image):.3f}"
+    )
+
+
 def apart(one: np.ndarray, other: np.ndarray) -> float:
     """Share of the intensity that lies elsewhere."""
     one, other = gaussian_filter(one, 1), gaussian_filter(other, 1)
@@ -82,6 +135,8 @@ def main() -> None:
             f"{name} {zone or 'any'}: {own:.2f} {other:.2f} {other / own:.1f} "
             f"{apart(found, boxed):.3f} {apart(plain, boxed):.3f}\n"
         )
+    if python := os.environ.get("DISKERN_ABTEM_PYTHON"):
+        sys.stdout.write(beside_abtem(python) + "\n")
 
 
 if __name__ == "__main__":
