@@ -57,9 +57,8 @@ def coherent(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndarray
 def through_box(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndarray:
     """By multislice."""
     options = MultisliceOptions(route="box", k_max=3.0)
-    return cbed_multislice(crystal, turn, ENERGY, SEMIANGLE, depth, SHAPE, PIXEL, options=options)[
-        0
-    ]
+    place = (crystal, turn, ENERGY, SEMIANGLE, depth, SHAPE, PIXEL)
+    return cbed_multislice(*place, options=options)[0]
 
 
 ABTEM = """

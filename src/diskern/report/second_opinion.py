@@ -31,8 +31,8 @@ def second_opinion(identification: Identification) -> Html:
         element("p", words, class_="soft"),
         _cards("The network", said),
         *(element("p", line) for line in (*_sets(said), *_refused(identification, said))),
-        Html("") if said.rules is None else _cards("The rules", said.rules),
         _voices(identification, said),
+        Html("") if said.rules is None else _cards("The rules", said.rules),
     )
 
 

@@ -158,8 +158,7 @@ class BlochWaves:
         K_n = np.sqrt(K * K - (k_t**2).sum(1))
         g = self.beams.g
         M2 = 1 / (1 + g[None, :, 2] / K_n[:, None])
-        s = -(2 * (k_t @ g[:, :2].T + K_n[:, None] * g[:, 2]) + (g**2).sum(1)) / (2 * K_n[:, None])
-        diagonal: NDArray[Any] = s * M2
+        diagonal: NDArray[Any] = self.excitation_errors(k_t) * M2
         middle = float(K_n.mean())
         M = 1 / np.sqrt(1 + g[:, 2] / middle)
         weight = M[:, None] * M / (2 * middle)
@@ -170,6 +169,13 @@ class BlochWaves:
             coupling = coupling + 1j * lost
         coupling = coupling - np.diag(coupling.diagonal())
         return Dynamics(self._tensor(diagonal), self._tensor(coupling), self._tensor(middle / K_n))
+
+    def excitation_errors(self, k_transverse: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(K, N) s'_g of every beam in 1/Å for (K, 2) transverse wave vectors."""
+        g, K = self.beams.g, 1 / self.wavelength
+        K_n = np.sqrt(K * K - (k_transverse**2).sum(1))[:, None]
+        along = k_transverse @ g[:, :2].T + K_n * g[:, 2]
+        return np.asarray(-(2 * along + (g**2).sum(1)) / (2 * K_n))
 
     def _lost(self, coupling: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any] | None:
         """(N, N) absorptive coupling in 1/Å, or None."""
@@ -185,11 +191,6 @@ class BlochWaves:
         else:
             dtype = torch.float32 if single else torch.float64
         return torch.as_tensor(array, dtype=dtype, device=self.options.device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the waves are solved."""
-        return torch.device(self.options.device)
 
     @property
     def tolerance(self) -> float:

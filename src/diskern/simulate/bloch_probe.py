@@ -120,7 +120,7 @@ def families(waves: BlochWaves, probe: Probe, grid: DirectionGrid, place: Floats
     q = k[:, None] + g[None, near, :2]
     coverage = _open(probe, q, step)
     # Further from the sphere a wave does not mix with the others of its family.
-    met = np.abs(_excitation(waves, k, g[near])) <= _MET * waves.options.s_max
+    met = np.abs(waves.excitation_errors(k)[:, near]) <= _MET * waves.options.s_max
     coverage[~met] = 0.0
     distance = np.where(coverage > 0, (q**2).sum(-1), np.inf)
     shortest = np.linalg.norm(g[near[1:], :2], axis=1).min(initial=1.0)
@@ -155,9 +155,3 @@ def _turned(probe: Probe, k: Floats) -> NDArray[np.complex128] | float:
     return np.asarray(
         np.exp(-1j * probe.aberrations.phase(k_y, k_x, wavelength(probe.energy)).numpy())
     )
-
-
-def _excitation(waves: BlochWaves, k: Floats, g: Floats) -> Floats:
-    """(K, M) excitation errors in 1/Å."""
-    along = np.sqrt(1 / waves.wavelength**2 - (k**2).sum(1))[:, None]
-    return np.asarray(-(2 * (k @ g[:, :2].T + along * g[:, 2]) + (g**2).sum(1)) / (2 * along))

@@ -72,12 +72,13 @@ def propagate(
         return _by_eigenvectors(system, thicknesses, entry)
     if entry is not None and entry.is_complex() and system.real:
         # The real and the imaginary part on their own keep every matrix real.
-        halves = propagate(system.twice(), thicknesses, chosen, tolerance, _parts(entry))
+        parts = torch.cat([entry.real, entry.imag])
+        halves = propagate(system.twice(), thicknesses, chosen, tolerance, parts)
         real, imaginary = halves.chunk(2)
         return real + 1j * imaginary
     centre, sums = _by_chebyshev(system, thicknesses, tolerance, entry)
-    parts = [total.view(sums.shape) for total in sums.totals]
-    waves = parts[0] if len(parts) == 1 else torch.complex(*parts)
+    totals = [total.view(sums.shape) for total in sums.totals]
+    waves = totals[0] if len(totals) == 1 else torch.complex(*totals)
     turn = torch.exp(2j * math.pi * centre * thicknesses.double()).to(waves.dtype)
     turned: torch.Tensor = waves * turn[:, None, None]
     return turned.permute(2, 0, 1)
@@ -129,11 +130,6 @@ def spectrum(system: Dynamics) -> tuple[float, float]:
 def _hermitian(matrix: torch.Tensor) -> torch.Tensor:
     symmetric: torch.Tensor = (matrix + matrix.mH) / 2
     return symmetric
-
-
-def _parts(entry: torch.Tensor) -> torch.Tensor:
-    """(2 K, N) real parts, then imaginary parts."""
-    return torch.cat([entry.real, entry.imag])
 
 
 def _by_eigenvectors(

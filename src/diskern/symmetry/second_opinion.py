@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from diskern.symmetry.labels import Level
 from diskern.symmetry.learned import (
     WEIGHTS,
     LearnedSymmetry,
-    as_posterior,
     symmetry_net,
 )
 from diskern.symmetry.learned_reasons import Voices, spots_that_spoke
@@ -76,13 +76,13 @@ def second_opinion(
         },
         explained=symbol.name,
         voices=tuple(told),
-        rules=None if rules is None or rules.alone is None else _levels(rules.alone),
+        rules=None if rules is None or rules.alone is None else _alone(rules, rules.alone),
     )
 
 
-def _levels(groups: Floats) -> SymmetryLevels:
-    """The tree of (230,) probabilities."""
-    said = as_posterior(groups, np.zeros(0))
+def _alone(joint: Posterior, groups: Floats) -> SymmetryLevels:
+    """What the rules say by themselves, of (230,) probabilities."""
+    said = replace(joint, groups=groups)
     return SymmetryLevels(
         said.system(), said.laue_class(), said.extinction_symbol(), said.space_group()
     )
