@@ -27,7 +27,7 @@ from diskern.nets.cards import Card, model_names, read_weights
 from diskern.nets.spot_set_plain import PlainSpotSet
 from diskern.symmetry.joined import Witness
 from diskern.symmetry.labels import Level, label_tree
-from diskern.symmetry.posterior import Posterior, Prior
+from diskern.symmetry.posterior import Posterior, Prior, groups_from
 from diskern.symmetry.spot_inputs import as_arrays, joined, known_scales
 
 if TYPE_CHECKING:
@@ -161,18 +161,6 @@ def _members() -> Floats:
     for symbol in diffraction_symbols():
         out[np.array(symbol.space_groups) - 1, symbol.index] = 1
     return out
-
-
-def groups_from(log_likelihood: Floats, prior: Floats) -> Floats:
-    """(S, 230) posteriors from (S, 122) log-likelihoods of symbols and a (230,) prior.
-
-    Space groups of one symbol share its probability as the prior does.
-    """
-    symbol = label_tree().index("diffraction_symbol", np.arange(1, 231))
-    with np.errstate(divide="ignore"):
-        weight = log_likelihood[:, symbol] + np.log(prior)
-    weight = np.exp(weight - weight.max(1, keepdims=True))
-    return np.asarray(weight / weight.sum(1, keepdims=True))
 
 
 @lru_cache(maxsize=4)

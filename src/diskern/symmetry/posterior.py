@@ -15,6 +15,7 @@ from diskern.crystal.spacegroups import (
     diffraction_symbols,
     extinction_groups,
     space_group,
+    symbol_of,
 )
 from diskern.errors import DiskernError
 from diskern.symmetry.identification import Ranked, ZoneAxis
@@ -95,6 +96,18 @@ class Prior:
 def of_symbols(groups: Floats) -> Floats:
     """(122,) sums of (230,) probabilities of space groups."""
     return np.array([groups[np.array(s.space_groups) - 1].sum() for s in diffraction_symbols()])
+
+
+def groups_from(log_likelihood: Floats, prior: Floats) -> Floats:
+    """(..., 230) posteriors from (..., 122) log-likelihoods of symbols and a (230,) prior.
+
+    Space groups of one symbol share its probability as the prior does.
+    """
+    symbol = np.array([symbol_of(n).index for n in range(1, 231)])
+    with np.errstate(divide="ignore"):
+        weight = log_likelihood[..., symbol] + np.log(prior)
+    weight = np.exp(weight - weight.max(-1, keepdims=True))
+    return np.asarray(weight / weight.sum(-1, keepdims=True))
 
 
 def leading(groups: Floats) -> DiffractionSymbol:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.crystal.spacegroups import diffraction_symbols
+from diskern.crystal.spacegroups import DiffractionSymbol, diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses_table import blocks
 from diskern.symmetry.joined import Witness
-from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel, log_sum
-from diskern.symmetry.posterior import Posterior, Prior, leading, of_symbols
+from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
+from diskern.symmetry.posterior import Posterior, Prior, groups_from, leading, of_symbols
 from diskern.symmetry.posterior_ambiguity import ambiguity_set, next_zone, zone_posteriors
 from diskern.symmetry.posterior_reasons import best_cell, sentences
 from diskern.symmetry.reasoner_joint import Combination, Relation, combine
@@ -73,60 +73,48 @@ def reason(
     for result in results:
         own = [symbol.index for symbol in result.block.symbols]
         log_evidence[own], considered[own] = result.log_evidence, True
-    alone = probability = _weighed(log_evidence, group_prior)
-    why_both: tuple[str, ...] = ()
+    alone = groups = _posterior(log_evidence, group_prior)
+    overruled: tuple[str, ...] = ()
     if witness is not None:
         both = np.where(considered, witness.joined(log_evidence), -np.inf)
-        probability = _weighed(both, group_prior)
-        why_both = _overruled(alone, probability, group_prior)
+        groups = _posterior(both, group_prior)
+        overruled = _overruled(leading(alone), leading(groups))
     # Zones and reasons can only be those of a symbol that has nets for all the patterns.
-    told = np.where(np.isfinite(log_evidence), probability, 0.0)
-    head = leading(_among_groups(told, group_prior))
+    nets = np.where(np.isfinite(log_evidence), 0.0, -np.inf)
+    head = leading(groups * groups_from(nets, np.ones(230)))
+    probability = of_symbols(groups)
     best = next(r for r in results if head in r.block.symbols)
     chosen = best.best(best.block.symbols.index(head))
     zone, why = next_zone(best, chosen, probability)
     undecided = ambiguity_set(results, best, chosen, head, patterns, settings.node_model)
     return Posterior(
-        groups=_among_groups(probability, group_prior),
+        groups=groups,
         zone_axes=zone_posteriors(results, head, probability, len(patterns)),
         ambiguity_set=undecided,
         next_zone=zone,
         reasons=(
             *sentences(best, chosen, head, patterns, settings.node_model),
-            *why_both,
+            *overruled,
             *why,
         ),
         cell=best_cell(best, chosen, patterns),
         log_evidence=log_evidence,
-        alone=None if witness is None else _among_groups(alone, group_prior),
+        alone=None if witness is None else alone,
     )
 
 
-def _overruled(alone: Floats, both: Floats, group_prior: Floats) -> tuple[str, ...]:
+def _overruled(own: DiffractionSymbol, shared: DiffractionSymbol) -> tuple[str, ...]:
     """What the network changes, where it changes the answer."""
-    own, shared = (leading(_among_groups(p, group_prior)) for p in (alone, both))
     if own == shared:
         return ()
     return (f"the rules alone favour {own.name}; with the network {shared.name} is more probable",)
 
 
-def _weighed(log_evidence: Floats, group_prior: Floats) -> Floats:
-    """(122,) probabilities of the diffraction symbols."""
-    with np.errstate(divide="ignore"):
-        weight = log_evidence + np.log(of_symbols(group_prior))
-    if not np.isfinite(weight).any():
+def _posterior(log_evidence: Floats, group_prior: Floats) -> Floats:
+    """(230,) probabilities of the space groups."""
+    if not (np.isfinite(log_evidence) & (of_symbols(group_prior) > 0)).any():
         raise DiskernError("no hypothesis that the prior allows fits; widen systems or prior")
-    return np.asarray(np.exp(weight - log_sum(weight)))
-
-
-def _among_groups(probability: Floats, group_prior: Floats) -> Floats:
-    """(230,) probabilities: space groups of one symbol share its own as the prior does."""
-    groups = np.zeros(230)
-    for symbol in diffraction_symbols():
-        members = np.array(symbol.space_groups) - 1
-        share = group_prior[members]
-        groups[members] = probability[symbol.index] * share / max(share.sum(), 1e-300)
-    return groups
+    return groups_from(log_evidence, group_prior)
 
 
 def weigh(

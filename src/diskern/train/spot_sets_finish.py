@@ -14,7 +14,8 @@ from torch import nn
 from diskern.errors import DiskernError
 from diskern.nets.registry import Card, Model, save
 from diskern.symmetry.labels import label_tree
-from diskern.symmetry.learned import COVERAGES, SET_LEVELS, SIZES, SymmetryNet, groups_from
+from diskern.symmetry.learned import COVERAGES, SET_LEVELS, SIZES, SymmetryNet
+from diskern.symmetry.posterior import groups_from
 from diskern.train.samples import Block
 from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe

@@ -20,8 +20,8 @@ from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.joined import joined_evidence
 from diskern.symmetry.labels import Level, cubic_table, label_tree
-from diskern.symmetry.learned import SET_LEVELS, SymmetryNet, groups_from
-from diskern.symmetry.posterior import Prior
+from diskern.symmetry.learned import SET_LEVELS, SymmetryNet
+from diskern.symmetry.posterior import Prior, groups_from
 from diskern.symmetry.reasoner import reason
 from diskern.train.materials import Material
 from diskern.train.samples import Block, sides_of
