@@ -1,10 +1,13 @@
-"""What dynamical patterns in training are worth: the same network trained with and without them.
+"""What dynamical patterns in training are worth, and what it is to look at spots, not at images.
 
 python benchmarks/symmetry_ablation.py [--steps 1000] [--crystals 250] [--output DIR]
+    [--arms ARM ...]
 
-Three short trainings of the shipped recipe, equal but for what their patterns are made by:
-kinematic alone; kinematic with double diffraction in a quarter; and as the recipe has it, random
-potentials and Bloch waves besides.  Each is calibrated on the validation side's dynamical
+Short trainings of the shipped recipe, equal but for what their patterns are made by: kinematic
+alone; kinematic with double diffraction in a quarter; and as the recipe has it, random potentials
+and Bloch waves besides.  The last arm is a residual network on images of the spots of exactly the
+patterns that the one before it sees, with the same attention among patterns, tree and losses.
+Each is calibrated on the validation side's dynamical
 patterns and asked about held-out crystals, random and known, by kinematic and by Bloch-wave
 patterns.  A training that was cut off goes on where its folder stands.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from diskern.nets.registry import Card, Model
-from diskern.symmetry.learned import SymmetryNet
 from diskern.train.loop import train
 from diskern.train.spot_sets_finish import calibration
-from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
+from diskern.train.spot_sets_recipe import ImageNetTable, SpotSetTrainRecipe
 from diskern.train.spot_sets_task import SpotSetTask
 from diskern.train.symmetry_evaluate import (
     DYNAMICAL,
@@ -36,13 +39,16 @@ from diskern.train.symmetry_evaluate import (
     network_answers,
     rows_of,
 )
+from diskern.train.symmetry_judges import Judge, judge_of
 from diskern.train.train_recipe import load_train_recipe
 
 KINEMATIC: dict[str, Any] = {"wilson_share": 0.0, "bloch": 0.0}
+IMAGES = "all, as images"
 ARMS: dict[str, dict[str, Any]] = {
     "kinematic": {**KINEMATIC, "double_diffraction": 0.0},
     "double diffraction": {**KINEMATIC, "double_diffraction": 0.25},
     "all": {},
+    IMAGES: {},
 }
 TESTS: dict[str, dict[str, Any]] = {
     "kinematic": {"bloch": 0.0, "double_diffraction": 0.0},
@@ -55,20 +61,21 @@ def say(words: str) -> None:
     sys.stderr.write(words + "\n")
 
 
-def trained(recipe: SpotSetTrainRecipe, folder: Path, calibrated_on: list[Any]) -> SymmetryNet:
+def trained(recipe: SpotSetTrainRecipe, folder: Path, calibrated_on: list[Any]) -> Judge:
     """A network of one arm, with its temperature."""
     task = SpotSetTask(recipe)
     net = train(recipe, folder, resume=folder.exists(), tell=say).net.eval()
-    card = Card(folder.name, recipe.net.architecture, task.arguments, "", {})
+    own = recipe.model_dump(mode="json")
+    card = Card(folder.name, recipe.net.architecture, task.arguments, "", own)
     values = calibration(Model(card, net), {"known": calibrated_on})
-    card = Card(folder.name, recipe.net.architecture, task.arguments, "", {}, calibration=values)
-    return SymmetryNet.of(Model(card, net))
+    return judge_of(Model(replace(card, calibration=values), net))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--crystals", type=int, default=250)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -87,10 +94,13 @@ def main() -> None:
             made = blocks_of(held_out(shipped.data, keep=keep, **changes), given.crystals)
             wanted = name == "dynamical"
             asked[f"{who}, {name}"] = [b for b in made if (b["dynamical"] == wanted).all()]
-    for arm, changes in ARMS.items():
-        data = shipped.data.model_copy(update={**changes, "window": window})
-        recipe = shipped.model_copy(update={"data": data, "optimiser": short})
-        net = trained(recipe, given.output / arm.replace(" ", "-"), validation)
+    for arm in given.arms:
+        data = shipped.data.model_copy(update={**ARMS[arm], "window": window})
+        changes = {"data": data, "optimiser": short}
+        if arm == IMAGES:
+            changes["net"] = ImageNetTable(architecture="image_set")
+        recipe = shipped.model_copy(update=changes)
+        net = trained(recipe, given.output / arm.replace(",", "").replace(" ", "-"), validation)
         for test, made in asked.items():
             answers = network_answers(net, made, COUNTS)
             for row in rows_of(answers, net=net, levels=("system", "extinction_group")):

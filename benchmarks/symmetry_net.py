@@ -33,7 +33,6 @@ from structures_file import held_out_structures, parted_by_material
 from diskern.nets.registry import load
 from diskern.report.evaluation import bands_figure
 from diskern.report.simulation_figure import save_simulation_figure
-from diskern.symmetry.learned import SymmetryNet
 from diskern.symmetry.posterior import Prior
 from diskern.train.materials import Material, materials_of
 from diskern.train.recipe import FolderSource
@@ -52,6 +51,7 @@ from diskern.train.symmetry_evaluate import (
     network_answers,
     rows_of,
 )
+from diskern.train.symmetry_judges import Judge, judge_of
 from diskern.train.train_recipe import parse_train_recipe
 
 SHOWN = ("top1", "top3", "macro_f1", "nll", "ece", "set90", "coverage90", "of_ceiling")
@@ -75,7 +75,7 @@ def folder_materials(recipe: SpotSetsRecipe, folder: Path) -> list[Material]:
 
 
 def other_rows(
-    net: SymmetryNet,
+    net: Judge,
     recipe: SpotSetsRecipe,
     name: str,
     materials: Sequence[Material],
@@ -102,7 +102,7 @@ def other_rows(
 
 
 def occurring_rows(
-    net: SymmetryNet,
+    net: Judge,
     recipe: SpotSetsRecipe,
     name: str,
     materials: Sequence[Material],
@@ -152,7 +152,7 @@ def main() -> None:
     if not isinstance(recipe, SpotSetTrainRecipe):
         parser.error(f"{given.weights} was not trained on sets of spots")
     say(f"{model.card.name} {model.card.sha256[:12]}, {platform.machine()}, numpy {np.__version__}")
-    net = SymmetryNet.of(model)
+    net = judge_of(model)
     rows = evaluate_symmetry(
         net, recipe.data, blocks=given.crystals, reasoner=given.reasoner, tell=say
     )

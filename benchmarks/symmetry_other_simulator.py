@@ -33,13 +33,13 @@ from diskern.crystal.crystal import Crystal
 from diskern.crystal.supercell import PeriodicCell, periodic_zone_cell
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
-from diskern.symmetry.learned import SymmetryNet
 from diskern.train.camera import SpotLists
 from diskern.train.exposures import WEAKEST, zone_list
 from diskern.train.samples import Block, sides_of
 from diskern.train.spot_sets import SpotSets, as_lists, bloch_pattern, lists_joined
 from diskern.train.symmetry_evaluate import FIRST, Answers, held_out, is_real, rows_of
 from diskern.train.symmetry_evaluate import network_answers as answers_of
+from diskern.train.symmetry_judges import judge_of
 from diskern.train.train_recipe import parse_train_recipe
 
 ENERGY = 200e3
@@ -183,7 +183,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     model = load(given.weights)
-    net = SymmetryNet.of(model)
+    net = judge_of(model)
     recipe = parse_train_recipe(dict(model.card.recipe)).data  # type: ignore[attr-defined]
     known = None
     if given.structures is not None:

@@ -140,7 +140,7 @@ def test_symmetry_by_the_same_verb(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_bands_are_of_learned_symmetry_alone(weights: list[str], capfd) -> None:
     assert run(["evaluate", weights[0], "--bands"]) == 1
-    assert "spot_set alone" in capfd.readouterr().err
+    assert "image_set alone" in capfd.readouterr().err
 
 
 def test_bands_are_drawn_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

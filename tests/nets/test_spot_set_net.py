@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from diskern.crystal.spacegroups import diffraction_symbols
+from diskern.nets.set_net import shared_lengths
 from diskern.nets.spot_set import (
-    SQUARES,
     SpotSetNet,
     SpotSets,
     relations,
-    shared_lengths,
 )
-from diskern.nets.spot_set_plain import PlainSpotSet, SpotArrays
+from diskern.nets.spot_set_plain import SQUARES, PlainSpotSet, SpotArrays
 from diskern.nets.symmetry_tree import symmetry_tree
 
 FIELDS, FACTS, SHAPE, TOKENS = 7, 8, 3, 9

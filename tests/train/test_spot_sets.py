@@ -26,10 +26,19 @@ from diskern.train.spot_sets_task import SpotSetTask, drawn_sets
 from diskern.train.spot_wilson import structure_factors, wilson_foils
 from diskern.train.train_recipe import load_train_recipe, parse_train_recipe
 
+IMAGES = {"architecture": "image_set", "width": 8, "size": 32, "set_width": 32}
+"""A small network that looks at images."""
+
 
 @cache
 def smoke() -> SpotSetTrainRecipe:
     return load_train_recipe("spot_set_smoke")  # type: ignore[return-value]
+
+
+def with_net(net: dict[str, Any]) -> SpotSetTrainRecipe:
+    """The small recipe, with another network where one is given."""
+    values = smoke().model_dump() | ({"net": net} if net else {})
+    return SpotSetTrainRecipe.model_validate(values)
 
 
 @cache
@@ -224,17 +233,18 @@ def test_sets_are_of_one_crystal() -> None:
         assert len(set(row[mask])) == mask.sum()
 
 
-def test_a_tiny_training_learns_what_it_sees() -> None:
-    task = SpotSetTask(smoke())
+@pytest.mark.parametrize("net", [{}, IMAGES])
+def test_a_tiny_training_learns_what_it_sees(net: dict[str, Any]) -> None:
+    task = SpotSetTask(with_net(net))
     made = spot_sets(negatives=0.3, window=64)
     blocks = [made.block(n) for n in range(8)]
     torch.manual_seed(0)
-    net = task.net()
-    optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
+    fresh = task.net()
+    optimiser = torch.optim.Adam(fresh.parameters(), lr=5e-3)
     seen = []
     for _ in range(50):
         optimiser.zero_grad()
-        parts = task.loss(net, blocks)
+        parts = task.loss(fresh, blocks)
         parts["total"].backward()
         optimiser.step()
         seen.append({name: float(value.detach()) for name, value in parts.items()})
@@ -251,8 +261,9 @@ def test_a_resumed_training_takes_the_same_steps(tmp_path: Path) -> None:
     assert rest.history == whole.history
 
 
-def test_finished_weights_carry_temperature_and_sets(tmp_path: Path) -> None:
-    task = SpotSetTask(smoke())
+@pytest.mark.parametrize("net", [{}, IMAGES])
+def test_finished_weights_carry_temperature_and_sets(tmp_path: Path, net: dict[str, Any]) -> None:
+    task = SpotSetTask(with_net(net))
     torch.manual_seed(0)
     card = load(task.finish(task.net(), tmp_path)).card
     assert card.calibration["temperature"] > 0
@@ -262,7 +273,12 @@ def test_finished_weights_carry_temperature_and_sets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("table", "value", "words"),
-    [({"sets": [9]}, None, "data.per_block"), ({"net": {"width": 16}}, None, "multiple of heads")],
+    [
+        ({"sets": [9]}, None, "data.per_block"),
+        ({"net": {"width": 16}}, None, "multiple of heads"),
+        ({"net": {"architecture": "image_set", "heads": 2}}, None, "net.image_set.heads"),
+        ({"net": {"architecture": "eye"}}, None, "'spot_set', 'image_set'"),
+    ],
 )
 def test_wrong_values_are_named(table: dict[str, Any], value: object, words: str) -> None:
     values = smoke().model_dump() | table

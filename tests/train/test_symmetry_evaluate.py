@@ -8,21 +8,21 @@ import pytest
 from diskern.crystal.spacegroups import symbol_of
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
-from diskern.symmetry.learned import SymmetryNet
 from diskern.train.camera import SpotLists
 from diskern.train.recipe import Range
 from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_finish import own_kinds
 from diskern.train.symmetry_bands import BANDS, band_rows
 from diskern.train.symmetry_evaluate import blocks_of, held_out, kept
+from diskern.train.symmetry_judges import Judge, judge_of
 from diskern.train.train_recipe import load_train_recipe
 
 DATA = load_train_recipe("spot_set_smoke").data
 
 
 @pytest.fixture(scope="module")
-def net() -> SymmetryNet:
-    return SymmetryNet.of(load("spot_set"))
+def net() -> Judge:
+    return judge_of(load("spot_set"))
 
 
 @pytest.mark.parametrize("name", BANDS)

@@ -29,6 +29,7 @@ _ARCHITECTURES: dict[str, tuple[str, str]] = {
     "proposer": ("diskern.nets.disk_unet", "DiskUNet"),
     "fourier": ("diskern.nets.fourier_unet", "FourierUNet"),
     "spot_set": ("diskern.nets.spot_set", "SpotSetNet"),
+    "image_set": ("diskern.nets.image_set", "ImageSetNet"),
     "resnet": ("diskern.nets.resnet", "ResNet"),
 }
 

@@ -183,7 +183,7 @@ def relations(place: Singles) -> Singles:
 
 
 def scale_facts(known: Singles, shape: Singles) -> Singles:
-    """(S, K, F) what lengths say; see `diskern.nets.spot_set.scale_facts`."""
+    """(S, K, F) what lengths say; see `diskern.nets.set_net.scale_facts`."""
     net = shape[..., :1]
     relative = np.concatenate([np.zeros_like(net), shape[..., 1:]], 2)
     told = known[..., 1:2] * net

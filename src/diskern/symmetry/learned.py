@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,14 @@ from safetensors.numpy import load as load_arrays
 
 from diskern.bragg.analysis import Analysis
 from diskern.bragg.spot_tokens import SCALE, SpotTokens, spot_tokens
-from diskern.crystal.spacegroups import diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.nets.cards import Card, model_names, read_weights
 from diskern.nets.spot_set_plain import PlainSpotSet
+from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, Calibrated, log_symbols
 from diskern.symmetry.joined import Witness
 from diskern.symmetry.labels import Level, label_tree
 from diskern.symmetry.posterior import Posterior, Prior, groups_from
 from diskern.symmetry.spot_inputs import as_arrays, joined, known_scales
-
-if TYPE_CHECKING:
-    from diskern.nets.registry import Model
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,13 +37,6 @@ Bools = NDArray[np.bool_]
 WEIGHTS = "spot_set"
 MOST_PATTERNS = 10
 """Patterns of a set that are looked at together; further ones are left out."""
-SET_LEVELS: tuple[Level, ...] = (
-    "system", "laue_class", "extinction_group", "diffraction_symbol", "space_group",
-)  # fmt: skip
-COVERAGES = (90, 95)
-"""Percent of cases in which a set is to hold the truth."""
-SIZES = (1, 2, 3, 5, 10)
-"""Numbers of patterns for which sets were calibrated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +74,7 @@ class LearnedSymmetry:
         return "\n".join([*lines, f"{'one crystal':>18}: {shown}"])
 
 
-class SymmetryNet:
+class SymmetryNet(Calibrated):
     """Weights with their calibration, ready to be asked.
 
     Parameters
@@ -96,13 +86,8 @@ class SymmetryNet:
     def __init__(self, card: Card, weights: Mapping[str, Any]) -> None:
         if card.architecture != "spot_set":
             raise DiskernError(f"{card.name} is a {card.architecture}; symmetry needs a spot_set")
-        self.card = card
+        super().__init__(card)
         self.net = PlainSpotSet(weights, card.arguments)
-
-    @classmethod
-    def of(cls, model: Model) -> SymmetryNet:
-        """Of a network in torch."""
-        return cls(model.card, {k: v.cpu().numpy() for k, v in model.net.state_dict().items()})
 
     def ask(
         self, tokens: SpotTokens, member: Ints, there: Bools, told: Bools, shared: Bools
@@ -121,46 +106,9 @@ class SymmetryNet:
         """
         known = known_scales(tokens.pattern[:, SCALE], member, there, told, shared)
         log_groups, crystal = self.net(as_arrays(tokens, member, there, known))
-        symbols = log_groups_of_symbols(log_groups.astype(np.float64))
-        # Training showed every symbol equally often, so this is a likelihood already.
-        return symbols / self.temperature(there.sum(1))[:, None], crystal.astype(np.float64)
-
-    def temperature(self, count: NDArray[np.int64]) -> Floats:
-        """(S,) by which log-likelihoods of sets of (S,) patterns are divided."""
-        own = self.card.calibration
-        slope = own.get("temperature_slope", 0.0)
-        return np.asarray(own.get("temperature", 1.0) * np.maximum(count, 1) ** slope)
-
-    def threshold(self, level: Level, coverage: int, count: int) -> float:
-        """Probability that members of a set reach, for a number of patterns."""
-        nearest = min(SIZES, key=lambda k: abs(np.log(k / max(count, 1))))
-        return self.card.calibration.get(f"set_{level}_{coverage}_{nearest}", 0.0)
-
-    def prediction_set(
-        self, probability: Floats, level: Level, coverage: int, count: int
-    ) -> tuple[int, ...]:
-        """Classes of a level that the set of that coverage holds, from (C,) probabilities."""
-        order = np.argsort(-probability, kind="stable")
-        inside = probability[order] >= self.threshold(level, coverage, count)
-        inside[0] = True
-        return tuple(int(i) for i in order[inside])
-
-
-def log_groups_of_symbols(log_groups: Floats) -> Floats:
-    """(S, 122) log-probabilities of the diffraction symbols from (S, 230) of space groups."""
-    top = log_groups.max(1, keepdims=True)
-    # A symbol that is all but impossible is no NaN.
-    share = np.maximum(np.exp(log_groups - top) @ _members(), 1e-300)
-    return np.asarray(top + np.log(share))
-
-
-@lru_cache(maxsize=1)
-def _members() -> Floats:
-    """(230, 122) 1 where a space group belongs to a symbol."""
-    out = np.zeros((230, len(diffraction_symbols())))
-    for symbol in diffraction_symbols():
-        out[np.array(symbol.space_groups) - 1, symbol.index] = 1
-    return out
+        # Training showed every symbol equally often, so these are likelihoods already.
+        symbols = log_symbols(log_groups.astype(np.float64))
+        return self.cooled(symbols, there.sum(1)), crystal.astype(np.float64)
 
 
 @lru_cache(maxsize=4)

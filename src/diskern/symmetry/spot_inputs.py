@@ -28,7 +28,7 @@ def joined(parts: Sequence[SpotTokens]) -> SpotTokens:
 def known_scales(
     log_scale: NDArray[np.floating], member: Ints, there: Bools, told: Bools, shared: Bools
 ) -> Singles:
-    """(S, K, 4) of `diskern.nets.spot_set.SpotSets.known`.
+    """(S, K, 4) of `diskern.nets.set_net.Sets.known`.
 
     Parameters
     ----------

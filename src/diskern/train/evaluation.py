@@ -10,19 +10,21 @@ from typing import Any
 from diskern.errors import DiskernError
 from diskern.nets.registry import Model, load
 from diskern.nets.resnet import parameter_count
-from diskern.symmetry.learned import SymmetryNet
 from diskern.train.disks import DiskSet
 from diskern.train.disks_evaluate import evaluate, summary
 from diskern.train.saed_evaluate import evaluate_saed
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.symmetry_bands import band_rows
 from diskern.train.symmetry_evaluate import evaluate_symmetry
+from diskern.train.symmetry_judges import judge_of
 from diskern.train.train_finish import finder_of
 from diskern.train.train_recipe import TrainRecipe, parse_train_recipe
 
 Rows = list[dict[str, Any]]
 Tell = Callable[[str], None]
 
+SYMMETRY = ("spot_set", "image_set")
+"""Architectures that tell symmetry."""
 LIMIT = 100
 """Blocks of patterns that a disk finder is measured on."""
 CRYSTALS = 200
@@ -74,8 +76,10 @@ def evaluate_weights(
         raise DiskernError(
             f"the card of {model.card.name} names no recipe, so nobody knows what it has not seen"
         )
-    if bands and model.card.architecture != "spot_set":
-        raise DiskernError(f"{model.card.name} has no bands; they are measured of spot_set alone")
+    if bands and model.card.architecture not in SYMMETRY:
+        raise DiskernError(
+            f"{model.card.name} has no bands; they are measured of {' and '.join(SYMMETRY)} alone"
+        )
     found = _measures(model, limit, tell)
     if bands:
         found["bands"] = _bands(model, limit, tell)
@@ -95,22 +99,22 @@ def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, R
         return {**found, "table": [found["table"]]}
     if model.card.architecture == "proposer":
         return _disks(model, LIMIT if limit is None else limit)
-    if model.card.architecture == "spot_set":
+    if model.card.architecture in SYMMETRY:
         return _symmetry(model, CRYSTALS if limit is None else limit, tell)
     raise DiskernError(
-        f"{model.card.name} is a {model.card.architecture}; resnet, spot_set and proposer can be "
-        "evaluated"
+        f"{model.card.name} is a {model.card.architecture}; resnet, spot_set, image_set and "
+        "proposer can be evaluated"
     )
 
 
 def _symmetry(model: Model, crystals: int, tell: Tell | None) -> dict[str, Rows]:
-    net = SymmetryNet.of(model)
+    net = judge_of(model)
     rows = evaluate_symmetry(net, _spot_recipe(model).data, blocks=crystals, tell=tell)
     row: dict[str, Any] = {
-        "network": "spot set",
+        "network": model.card.architecture.replace("_", " "),
         "weights": model.card.name,
         "parameters": parameter_count(model.net),
-        "ms_per_pattern": next(r["ms"] for r in rows if r["level"] == "speed"),
+        "ms_per_pattern": next((r["ms"] for r in rows if r["level"] == "speed"), None),
     }
     for entry in rows:
         level, count = entry["level"], entry["patterns"]
@@ -128,7 +132,7 @@ def _spot_recipe(model: Model) -> SpotSetTrainRecipe:
 
 def _bands(model: Model, crystals: int | None, tell: Tell | None) -> Rows:
     blocks = BAND_CRYSTALS if crystals is None else crystals
-    return band_rows(SymmetryNet.of(model), _spot_recipe(model).data, blocks=blocks, tell=tell)
+    return band_rows(judge_of(model), _spot_recipe(model).data, blocks=blocks, tell=tell)
 
 
 def _disks(model: Model, blocks: int) -> dict[str, Rows]:

@@ -13,8 +13,8 @@ from torch import nn
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import Card, Model, save
+from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, SIZES
 from diskern.symmetry.labels import label_tree
-from diskern.symmetry.learned import COVERAGES, SET_LEVELS, SIZES, SymmetryNet
 from diskern.symmetry.posterior import groups_from
 from diskern.train.samples import Block
 from diskern.train.spot_sets import SpotSets
@@ -30,6 +30,7 @@ from diskern.train.symmetry_evaluate import (
     refusal_row,
     rows_of,
 )
+from diskern.train.symmetry_judges import judge_of
 from diskern.train.symmetry_scores import conformal_threshold, fit_temperature
 
 PROTOCOL = (
@@ -105,7 +106,7 @@ def finish(
     held = {who: blocks_of(source("validation"), blocks) for who, source in kinds.items()}
     card = replace(card, calibration=calibration(Model(card, net), held))
     say("measuring on the test side")
-    asked = SymmetryNet.of(Model(card, net))
+    asked = judge_of(Model(card, net))
     metrics: dict[str, float] = {}
     for who, source in kinds.items():
         made = blocks_of(source("test"), blocks)
@@ -133,7 +134,7 @@ def calibration(model: Model, held: Mapping[str, Sequence[Block]]) -> dict[str, 
         known structures are what people have, or all where none are; a set is to hold the truth
         often enough in each of the kinds.
     """
-    asked = SymmetryNet.of(Model(replace(model.card, calibration={}), model.net))
+    asked = judge_of(Model(replace(model.card, calibration={}), model.net))
     tree = label_tree()
     answers = {who: network_answers(asked, part) for who, part in held.items()}
     raw = list(answers.values())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from diskern.train.recipe import Count, Kilovolts, Positive, Range, Recipe, Share, Table
 from diskern.train.schedules import OptimiserTable
@@ -87,8 +87,33 @@ class SpotNetTable(StartTable):
         return self
 
 
+class ImageNetTable(StartTable):
+    """The network that looks at images of the spots instead."""
+
+    architecture: Literal["image_set"]
+    depth: Literal[18, 34, 50, 101, 152] = 18
+    width: Annotated[int, Field(ge=4, le=128)] = 32
+    """Channels of the first stage; 64 is the published network."""
+    size: Annotated[int, Field(ge=32, le=512)] = 96
+    """px of an image's side."""
+    set_width: Annotated[int, Field(ge=8, le=1024, multiple_of=4)] = 128
+    set_layers: Annotated[int, Field(ge=1, le=8)] = 2
+
+
+def _architecture(values: Any) -> str:
+    if isinstance(values, dict):
+        return str(values.get("architecture", "spot_set"))
+    return str(getattr(values, "architecture", ""))
+
+
+AnyNetTable = Annotated[
+    Annotated[SpotNetTable, Tag("spot_set")] | Annotated[ImageNetTable, Tag("image_set")],
+    Discriminator(_architecture),
+]
+
+
 class SpotSetTrainRecipe(Table):
-    """One training of a spot-set network, from seed to weights."""
+    """One training of a network that tells symmetry from sets of patterns, from seed to weights."""
 
     kind: Literal["train-spot-set"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -104,7 +129,7 @@ class SpotSetTrainRecipe(Table):
     """Sizes of the sets drawn from each block, beside each pattern alone."""
     refusal_weight: Positive = 0.5
     data: SpotSetsRecipe
-    net: SpotNetTable = SpotNetTable()
+    net: AnyNetTable = SpotNetTable()
     optimiser: OptimiserTable
     checkpoint: CheckpointTable = CheckpointTable()
 

@@ -1,4 +1,4 @@
-"""Symmetry from sets of spot patterns, as a task of the training loop."""
+"""Symmetry from sets of patterns, as a task of the training loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diskern.bragg.spot_tokens import PATTERN_FIELDS, SCALE, SHAPE, TOKEN_FIELDS, SpotTokens
 from diskern.nets.registry import begin
-from diskern.nets.spot_set import SpotSets as Inputs
-from diskern.nets.spot_set import Verdicts
-from diskern.symmetry.spot_inputs import as_inputs, known_scales
+from diskern.nets.set_net import Verdicts
 from diskern.train.samples import Block
+from diskern.train.set_inputs import arguments_of, inputs_of
 from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.task import Tell
@@ -41,19 +39,7 @@ class SpotSetTask:
     @property
     def arguments(self) -> dict[str, int]:
         """What the network is built with."""
-        net = self.recipe.net
-        return {
-            "fields": TOKEN_FIELDS,
-            "facts": PATTERN_FIELDS,
-            "shape": SHAPE,
-            "width": net.width,
-            "layers": net.layers,
-            "heads": net.heads,
-            "fact_width": net.fact_width,
-            "fact_layers": net.fact_layers,
-            "set_width": net.set_width,
-            "set_layers": net.set_layers,
-        }
+        return arguments_of(self.recipe.net)
 
     def source(self, side: str) -> SpotSets:
         """Sets of patterns of one crystal."""
@@ -79,12 +65,10 @@ class SpotSetTask:
         if not keep.any():
             keep[0] = True
         member, there = member[keep], there[keep]
-        tokens = tokens_of_blocks(blocks)
         told = rng.random(len(member)) < self.recipe.scale_known
         shared = told | (rng.random(len(member)) < SHARED)
-        known = known_scales(tokens.pattern[:, SCALE], member, there, told, shared)
-        inputs = as_inputs(tokens, member, there, known)
-        verdicts: Verdicts = net(Inputs(*(t.to(self.recipe.device) for t in inputs)))
+        inputs = inputs_of(self.recipe.net, blocks, member, there, told, shared)
+        verdicts: Verdicts = net(type(inputs)(*(t.to(self.recipe.device) for t in inputs)))
         truth = torch.from_numpy(np.maximum(group[member[:, 0]], 1)).to(self.recipe.device)
         nll = -verdicts.log_groups.gather(1, truth[:, None] - 1)[:, 0]
         alone = torch.from_numpy(there.sum(1) == 1).to(self.recipe.device)
@@ -133,11 +117,3 @@ def drawn_sets(
             there[row, :size] = True
             row += 1
     return member, there
-
-
-def tokens_of_blocks(blocks: Sequence[Block]) -> SpotTokens:
-    """The tokens of some blocks, one after the other."""
-    whole = {n: np.concatenate([b[n] for b in blocks]) for n in ("token", "place", "there")}
-    pattern = np.concatenate([b["pattern"] for b in blocks])
-    source = np.full((*whole["there"].shape, 2), -1)
-    return SpotTokens(whole["token"], whole["place"], whole["there"], pattern, source)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 from diskern.symmetry.labels import Level
-from diskern.symmetry.learned import SymmetryNet
 from diskern.train.materials import Material
 from diskern.train.recipe import Range
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
@@ -20,6 +19,7 @@ from diskern.train.symmetry_evaluate import (
     network_answers,
     rows_of,
 )
+from diskern.train.symmetry_judges import Judge
 
 Band = dict[str, Any]
 
@@ -47,7 +47,7 @@ LEVELS: tuple[Level, ...] = ("system", "extinction_group")
 
 
 def band_rows(
-    net: SymmetryNet,
+    net: Judge,
     recipe: SpotSetsRecipe,
     *,
     blocks: int,

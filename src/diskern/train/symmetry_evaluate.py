@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from diskern.bragg.spot_tokens import SpotTokens, spot_tokens
 from diskern.crystal.spacegroups import diffraction_symbols, space_group
 from diskern.errors import DiskernError
+from diskern.symmetry.calibrated import SET_LEVELS
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.joined import joined_evidence
 from diskern.symmetry.labels import Level, cubic_table, label_tree
-from diskern.symmetry.learned import SET_LEVELS, SymmetryNet
 from diskern.symmetry.posterior import Prior, groups_from
 from diskern.symmetry.reasoner import reason
 from diskern.train.materials import Material
@@ -28,7 +28,7 @@ from diskern.train.samples import Block, sides_of
 from diskern.train.spot_negatives import KINDS
 from diskern.train.spot_sets import SIDES, SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
-from diskern.train.spot_sets_task import tokens_of_blocks
+from diskern.train.symmetry_judges import Judge, SpotJudge
 from diskern.train.symmetry_scores import scores, set_scores
 
 Floats = NDArray[np.float64]
@@ -127,20 +127,19 @@ def dynamical(blocks: Sequence[Block]) -> list[Block]:
 
 # --- answers --------------------------------------------------------------------------------
 def network_answers(
-    net: SymmetryNet, blocks: Sequence[Block], counts: Sequence[int] = COUNTS, *, told: bool = True
+    net: Judge, blocks: Sequence[Block], counts: Sequence[int] = COUNTS, *, told: bool = True
 ) -> Answers:
     """The network on the first k patterns of each block, for each k."""
     truth = np.array([int(b["space_group"][0]) for b in blocks])
     found: dict[int, list[Floats]] = {k: [] for k in counts}
     for start in range(0, len(blocks), 16):
         part = blocks[start : start + 16]
-        tokens = tokens_of_blocks(part)
         size = len(part[0]["space_group"])
         for k in counts:
             member = np.arange(len(part))[:, None] * size + np.arange(k)
             there = np.ones(member.shape, dtype=bool)
             flags = np.full(len(part), told)
-            found[k].append(net.ask(tokens, member, there, flags, np.ones_like(flags))[0])
+            found[k].append(net.ask_blocks(part, member, there, flags, np.ones_like(flags))[0])
     return Answers(truth, {k: np.concatenate(v) for k, v in found.items()})
 
 
@@ -221,7 +220,7 @@ def as_they_occur(answers: Answers, prior: Floats, seed: int = 0) -> Answers:
 def rows_of(
     answers: Answers,
     *,
-    net: SymmetryNet | None = None,
+    net: Judge | None = None,
     prior: Floats | None = None,
     levels: Sequence[Level] = SET_LEVELS,
     facts: Mapping[str, Any] | None = None,
@@ -269,7 +268,7 @@ def cubic_rows(answers: Answers, facts: Mapping[str, Any]) -> list[dict[str, Any
     return out
 
 
-def refusal_row(net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int = 40) -> dict[str, Any]:
+def refusal_row(net: Judge, recipe: SpotSetsRecipe, blocks: int = 40) -> dict[str, Any]:
     """How many patterns without a crystal are refused, and how many with one."""
     out: dict[str, Any] = {"level": "refusal", "patterns": 1, "source": "network"}
     for name, share in (("negatives", 1.0), ("crystals", 0.0)):
@@ -278,9 +277,7 @@ def refusal_row(net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int = 40) -> d
     return out
 
 
-def refusal_rows(
-    net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int = 40
-) -> list[dict[str, Any]]:
+def refusal_rows(net: Judge, recipe: SpotSetsRecipe, blocks: int = 40) -> list[dict[str, Any]]:
     """The same for each kind of patterns that show no crystal, or not one alone."""
     kinds: dict[str, dict[str, Any]] = {
         kind: {"made_up": 1.0, "made_up_kinds": (kind,)} for kind in KINDS
@@ -302,21 +299,18 @@ def refusal_rows(
     return rows
 
 
-def _refused(
-    net: SymmetryNet, recipe: SpotSetsRecipe, blocks: int, **changes: Any
-) -> tuple[float, int]:
+def _refused(net: Judge, recipe: SpotSetsRecipe, blocks: int, **changes: Any) -> tuple[float, int]:
     """Share of patterns that the network refuses, and how many it was asked."""
     made = blocks_of(held_out(recipe, **changes), blocks)
-    tokens = tokens_of_blocks(made)
-    rows = np.arange(len(tokens))[:, None]
-    flags = np.ones(len(tokens), dtype=bool)
-    odds = net.ask(tokens, rows, np.ones(rows.shape, dtype=bool), flags, flags)[1]
+    rows = np.arange(sum(len(b["crystal"]) for b in made))[:, None]
+    flags = np.ones(len(rows), dtype=bool)
+    odds = net.ask_blocks(made, rows, np.ones(rows.shape, dtype=bool), flags, flags)[1]
     asked = np.concatenate([b["crystal"] for b in made]) >= 0
     refused = 1 / (1 + np.exp(-odds[asked])) < REFUSED
     return float(refused.mean()), int(asked.sum())
 
 
-def speed_row(net: SymmetryNet, blocks: Sequence[Block], repeat: int = 60) -> dict[str, Any]:
+def speed_row(net: SpotJudge, blocks: Sequence[Block], repeat: int = 60) -> dict[str, Any]:
     """Milliseconds from the spots of one pattern to its verdict, one at a time."""
     one = np.ones((1, 1), dtype=bool)
     flag = np.ones(1, dtype=bool)
@@ -339,7 +333,7 @@ def speed_row(net: SymmetryNet, blocks: Sequence[Block], repeat: int = 60) -> di
 
 
 def evaluate_symmetry(
-    net: SymmetryNet,
+    net: Judge,
     recipe: SpotSetsRecipe,
     *,
     blocks: int = 200,
@@ -388,12 +382,13 @@ def evaluate_symmetry(
             out += beside_reasoner(net, made[:reasoner], answers, facts, say)
     out.append(refusal_row(net, recipe))
     out += refusal_rows(net, recipe)
-    out.append(speed_row(net, made))
+    if isinstance(net, SpotJudge):
+        out.append(speed_row(net, made))
     return out
 
 
 def beside_reasoner(
-    net: SymmetryNet, made: Sequence[Block], answers: Answers, facts: dict[str, Any], say: Tell
+    net: Judge, made: Sequence[Block], answers: Answers, facts: dict[str, Any], say: Tell
 ) -> list[dict[str, Any]]:
     """Rules, network and the joined answer on the same few crystals, of up to five patterns."""
     counts = [k for k in answers.log_likelihood if k <= 5]

@@ -1,0 +1,75 @@
+"""A network's numbers as honest probabilities: temperature, and sets that hold the truth."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diskern.crystal.spacegroups import diffraction_symbols
+from diskern.nets.cards import Card
+from diskern.symmetry.labels import Level
+
+Floats = NDArray[np.float64]
+
+SET_LEVELS: tuple[Level, ...] = (
+    "system", "laue_class", "extinction_group", "diffraction_symbol", "space_group",
+)  # fmt: skip
+COVERAGES = (90, 95)
+"""Percent of cases in which a set is to hold the truth."""
+SIZES = (1, 2, 3, 5, 10)
+"""Numbers of patterns for which sets were calibrated."""
+
+
+class Calibrated:
+    """What the card of a network that tells symmetry says of its answers.
+
+    Parameters
+    ----------
+    card : with calibration constants; without any, answers are taken as they are.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    def cooled(self, log_symbols: Floats, count: NDArray[np.int64]) -> Floats:
+        """(S, 122) calibrated log-likelihoods of sets of (S,) patterns."""
+        return np.asarray(log_symbols / self.temperature(count)[:, None])
+
+    def temperature(self, count: NDArray[np.int64]) -> Floats:
+        """(S,) by which log-likelihoods of sets of (S,) patterns are divided."""
+        own = self.card.calibration
+        slope = own.get("temperature_slope", 0.0)
+        return np.asarray(own.get("temperature", 1.0) * np.maximum(count, 1) ** slope)
+
+    def threshold(self, level: Level, coverage: int, count: int) -> float:
+        """Probability that members of a set reach, for a number of patterns."""
+        nearest = min(SIZES, key=lambda k: abs(np.log(k / max(count, 1))))
+        return self.card.calibration.get(f"set_{level}_{coverage}_{nearest}", 0.0)
+
+    def prediction_set(
+        self, probability: Floats, level: Level, coverage: int, count: int
+    ) -> tuple[int, ...]:
+        """Classes of a level that the set of that coverage holds, from (C,) probabilities."""
+        order = np.argsort(-probability, kind="stable")
+        inside = probability[order] >= self.threshold(level, coverage, count)
+        inside[0] = True
+        return tuple(int(i) for i in order[inside])
+
+
+def log_symbols(log_groups: Floats) -> Floats:
+    """(S, 122) log-probabilities of the diffraction symbols from (S, 230) of space groups."""
+    top = log_groups.max(1, keepdims=True)
+    # A symbol that is all but impossible is no NaN.
+    share = np.maximum(np.exp(log_groups - top) @ _members(), 1e-300)
+    return np.asarray(top + np.log(share))
+
+
+@lru_cache(maxsize=1)
+def _members() -> Floats:
+    """(230, 122) 1 where a space group belongs to a symbol."""
+    out = np.zeros((230, len(diffraction_symbols())))
+    for symbol in diffraction_symbols():
+        out[np.array(symbol.space_groups) - 1, symbol.index] = 1
+    return out
