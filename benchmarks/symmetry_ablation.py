@@ -27,18 +27,18 @@ import torch
 
 from diskern.nets.registry import Card, Model
 from diskern.train.loop import train
-from diskern.train.spot_sets_finish import calibration
+from diskern.train.spot_sets_finish import Held, calibration
 from diskern.train.spot_sets_recipe import ImageNetTable, SpotSetTrainRecipe
 from diskern.train.spot_sets_task import SpotSetTask
-from diskern.train.symmetry_evaluate import (
+from diskern.train.symmetry_answers import (
     DYNAMICAL,
     blocks_of,
     held_out,
     is_random,
     is_real,
     network_answers,
-    rows_of,
 )
+from diskern.train.symmetry_evaluate import rows_of
 from diskern.train.symmetry_judges import Judge, judge_of
 from diskern.train.train_recipe import load_train_recipe
 
@@ -67,7 +67,7 @@ def trained(recipe: SpotSetTrainRecipe, folder: Path, calibrated_on: list[Any]) 
     net = train(recipe, folder, resume=folder.exists(), tell=say).net.eval()
     own = recipe.model_dump(mode="json")
     card = Card(folder.name, recipe.net.architecture, task.arguments, "", own)
-    values = calibration(Model(card, net), {"known": calibrated_on})
+    values = calibration(Model(card, net), [Held(calibrated_on)])
     return judge_of(Model(replace(card, calibration=values), net))
 
 

@@ -37,8 +37,9 @@ from diskern.train.camera import SpotLists
 from diskern.train.exposures import WEAKEST, zone_list
 from diskern.train.samples import Block, sides_of
 from diskern.train.spot_sets import SpotSets, as_lists, bloch_pattern, lists_joined
-from diskern.train.symmetry_evaluate import FIRST, Answers, held_out, is_real, rows_of
-from diskern.train.symmetry_evaluate import network_answers as answers_of
+from diskern.train.symmetry_answers import FIRST, Answers, held_out, is_real
+from diskern.train.symmetry_answers import network_answers as answers_of
+from diskern.train.symmetry_evaluate import rows_of
 from diskern.train.symmetry_judges import judge_of
 from diskern.train.train_recipe import parse_train_recipe
 

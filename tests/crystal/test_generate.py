@@ -8,6 +8,7 @@ from diskern.crystal.generate import (
     LOOSE,
     TIGHT,
     GenerateOptions,
+    _place,
     accidental_symbols,
     random_crystal,
     random_lattice,
@@ -52,6 +53,18 @@ def test_atoms_keep_their_distance():
     apart = crystal.fractional[:, None, None] - crystal.fractional[None, :, None] + shifts
     distance = np.linalg.norm(apart @ crystal.lattice, axis=-1)
     assert distance[distance > 1e-6].min() > 0.9 * 2 * 1.1
+
+
+def test_an_atom_never_lies_on_another() -> None:
+    """A special position that is taken is no place for a second orbit."""
+    lattice = np.diag([8.0, 8.0, 8.0])
+    alone = np.eye(3, dtype=np.int64)[None], np.zeros((1, 3))
+    taken, free = np.array([0.25, 0.25, 0.25]), np.array([0.75, 0.75, 0.75])
+    orbits = [(11, taken[None])]
+    options = GenerateOptions()
+    assert _place(17, taken[None], orbits, alone, lattice, options) is None
+    placed = _place(17, np.array([taken, free]), orbits, alone, lattice, options)
+    np.testing.assert_allclose(placed, [free])
 
 
 def test_an_accidental_absence_is_seen():

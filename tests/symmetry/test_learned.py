@@ -30,7 +30,7 @@ from diskern.symmetry.learned import (
 )
 from diskern.symmetry.learned_reasons import spots_that_spoke
 from diskern.symmetry.posterior import Prior
-from diskern.symmetry.second_opinion import second_opinion
+from diskern.symmetry.second_opinion import second_opinion, sets_of_both
 
 EVEN = Prior(groups=dict.fromkeys(range(1, 231), 1.0))
 
@@ -124,6 +124,26 @@ def test_sets_hold_what_passes_the_threshold(weights: Path) -> None:
     strict = SymmetryNet(card, net.net.weights)
     assert strict.prediction_set(p, "system", 90, 4) == (1, 2)
     assert strict.prediction_set(np.full(10, 0.1), "system", 90, 6) == (0,)
+    # Of rules and network together nothing is promised before somebody has measured it.
+    assert strict.joint_set(p, "system", 90, 4) == ()
+    both = SymmetryNet(replace(net.card, calibration={"joint_system_90_5": 0.2}), net.net.weights)
+    assert both.joint_set(p, "system", 90, 4) == (1, 2)
+    assert both.joint_set(p, "system", 90, 1) == ()
+
+
+def test_sets_of_both_are_named(weights: Path) -> None:
+    given = [analysis(0), analysis(1)]
+    found = learned_symmetry(given, prior=EVEN, weights=weights)
+    assert found is not None
+    assert sets_of_both(found.posterior, found, weights=weights) == {}
+    shipped = learned_symmetry(given)
+    assert shipped is not None
+    groups = np.zeros(230)
+    groups[[224, 226]] = 0.7, 0.3
+    sets = sets_of_both(replace(shipped.posterior, groups=groups), shipped)
+    assert sets["system"] == ("cubic",)
+    assert sets["extinction_group"][0] == "F - - -"
+    assert sets["space_group"][0] == "F m -3 m"
 
 
 def test_absent_weights_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

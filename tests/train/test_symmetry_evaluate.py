@@ -12,8 +12,8 @@ from diskern.train.camera import SpotLists
 from diskern.train.recipe import Range
 from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_finish import own_kinds
+from diskern.train.symmetry_answers import blocks_of, held_out, kept
 from diskern.train.symmetry_bands import BANDS, band_rows
-from diskern.train.symmetry_evaluate import blocks_of, held_out, kept
 from diskern.train.symmetry_judges import Judge, judge_of
 from diskern.train.train_recipe import load_train_recipe
 

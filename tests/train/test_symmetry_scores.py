@@ -9,6 +9,7 @@ from diskern.train.symmetry_scores import (
     calibration_error,
     conformal_threshold,
     fit_temperature,
+    honest_calibration_error,
     macro_f1,
     scores,
     set_scores,
@@ -35,6 +36,19 @@ def test_an_honest_forecast_has_no_calibration_error() -> None:
     right = rng.random(200000) < confidence
     assert calibration_error(confidence, right) < 0.01
     assert calibration_error(np.full(100, 0.9), np.arange(100) < 50) == pytest.approx(0.4)
+
+
+def test_few_cases_show_an_error_that_is_none() -> None:
+    """Answers that are right as often as they say show as much error as is expected of them."""
+    rng = np.random.default_rng(3)
+    shown, expected = [], []
+    for _ in range(40):
+        confidence = rng.uniform(0.2, 1, 100)
+        shown.append(calibration_error(confidence, rng.random(100) < confidence))
+        expected.append(honest_calibration_error(confidence))
+    assert np.mean(expected) > 0.08
+    assert np.mean(shown) == pytest.approx(np.mean(expected), rel=0.1)
+    assert honest_calibration_error(rng.uniform(0.2, 1, 100000)) < 0.005
 
 
 def test_sets_hold_the_truth_as_often_as_promised() -> None:

@@ -260,7 +260,8 @@ def _place(
     for start in candidates:
         images = (rotations @ start + translations) % 1.0
         reach = np.concatenate([radii, np.full(len(images), radius)])
-        distance = _nearest(np.concatenate([*known, images]) - images[0], lattice)
+        apart = np.concatenate([*known, images]) - images[0]
+        distance = _nearest(apart, lattice, strangers=len(radii))
         if (distance >= options.closeness * (reach + radius)).all():
             orbit = _distinct(images, lattice)
             if orbit is not None:
@@ -280,16 +281,17 @@ def _distinct(images: Floats, lattice: Floats) -> Floats | None:
     return np.asarray(images[np.sort(keep)])
 
 
-def _nearest(apart: Floats, lattice: Floats) -> Floats:
+def _nearest(apart: Floats, lattice: Floats, strangers: int = 0) -> Floats:
     """(N,) shortest length in Å of (N, 3) fractional differences and their lattice neighbours.
 
-    Zero is left out: it is the atom itself.
+    Zero is left out: it is the atom itself, except in the first rows, of ``strangers``.
     """
     vectors, steps = apart @ lattice, NEIGHBOURS @ lattice
     square = 2 * vectors @ steps.T
     square += (vectors * vectors).sum(1)[:, None] + (steps * steps).sum(1)
-    square[square < 1e-8] = np.inf
-    return np.asarray(np.sqrt(square.min(axis=1)))
+    own = square[strangers:]
+    own[own < 1e-8] = np.inf
+    return np.asarray(np.sqrt(square.min(axis=1).clip(0)))
 
 
 @cache

@@ -125,6 +125,7 @@ def _answer(identification: Identification) -> Html:
     return section(
         "Symmetry",
         element("div", join(cards), class_="columns"),
+        *(element("p", words) for words in verdict.truth_sets(identification)),
         element("div", tree, class_="card", style="margin-top:1.1rem") if tree else "",
     )
 

@@ -9,11 +9,8 @@ from diskern.report.markup import Html, element, join, section, table
 from diskern.report.ranked import ranked_card
 from diskern.symmetry.identification import Identification, SecondOpinion, SymmetryLevels, Voice
 
-SET_AT_MOST = 8
-"""Members up to which a set is spelled out."""
 REFUSED = 0.5
 """Probability of one crystal below which the network refuses a pattern."""
-_LEVELS = {"system": "crystal system", "extinction_group": "extinction symbol"}
 
 
 def second_opinion(identification: Identification) -> Html:
@@ -30,7 +27,7 @@ def second_opinion(identification: Identification) -> Html:
         "The two opinions apart",
         element("p", words, class_="soft"),
         _cards("The network", said),
-        *(element("p", line) for line in (*_sets(said), *_refused(identification, said))),
+        *(element("p", line) for line in _refused(identification, said)),
         _voices(identification, said),
         Html("") if said.rules is None else _cards("The rules", said.rules),
     )
@@ -45,21 +42,6 @@ def _cards(title: str, said: SecondOpinion | SymmetryLevels) -> Html:
     ]
     shown = element("div", join(card for card in cards if card), class_="columns")
     return join([element("h3", title), shown])
-
-
-def _sets(said: SecondOpinion) -> list[Html]:
-    """The sets that hold the truth in 90 % of cases, where they are small enough to help."""
-    out = []
-    for level, title in _LEVELS.items():
-        members = said.sets.get(level, ())
-        if not members:
-            continue
-        names = [m if level == "system" else Html(notation.symbol_html(m)) for m in members]
-        shown = join(names[:SET_AT_MOST], ", ")
-        more = len(members) - SET_AT_MOST
-        rest = f" and {more} more" if more > 0 else ""
-        out.append(join([f"In nine of ten cases the {title} is one of: ", shown, rest, "."]))
-    return out
 
 
 def _refused(identification: Identification, said: SecondOpinion) -> list[str]:

@@ -45,6 +45,8 @@ def blocks(identification: Identification) -> Iterator[RenderableType]:
     for title, ranked in levels:
         if ranked:
             yield _titled(title, _ranked(ranked, title))
+    for words in verdict.truth_sets(identification):
+        yield Text(f"\n{one_line(words)}")
     if identification.network is not None:
         yield _titled("The two opinions apart", _apart(identification.network))
     if identification.phases:

@@ -7,6 +7,10 @@ from diskern.symmetry.identification import Identification, Ranked
 
 UNDECIDED_BELOW = 0.5
 """A first choice less probable than this is reported as undecided."""
+SET_AT_MOST = 8
+"""Members up to which a set is spelled out."""
+SETS = {"system": "crystal system", "extinction_group": "extinction symbol"}
+"""Levels whose sets are told, by their names in sentences."""
 CANNOT_EXCLUDE = 0.2
 """A phase with at least this share of the best one's score is named beside it."""
 
@@ -74,6 +78,21 @@ def ambiguity(identification: Identification) -> str:
         return f"No other space group looks like {names[0]} in what was given."
     shown = names if len(names) <= 14 else [*names[:12], f"{len(names) - 12} more"]
     return f"These {len(groups)} space groups look the same in what was given: {listing(shown)}."
+
+
+def truth_sets(identification: Identification) -> list[str]:
+    """What holds the truth in nine of ten cases, in words; nothing where it is not known."""
+    out = []
+    for level, title in SETS.items():
+        members = list(identification.sets.get(level, ()))
+        if len(members) == 1:
+            out.append(f"In nine of ten such cases the {title} is {members[0]}.")
+        elif members:
+            more = len(members) - SET_AT_MOST
+            shown = [*members[:SET_AT_MOST], f"{more} more"] if more > 0 else members
+            names = listing(shown, "or")
+            out.append(f"In nine of ten such cases the {title} is one of: {names}.")
+    return out
 
 
 def next_step(identification: Identification) -> str:

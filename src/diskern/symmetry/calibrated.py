@@ -45,17 +45,34 @@ class Calibrated:
 
     def threshold(self, level: Level, coverage: int, count: int) -> float:
         """Probability that members of a set reach, for a number of patterns."""
-        nearest = min(SIZES, key=lambda k: abs(np.log(k / max(count, 1))))
-        return self.card.calibration.get(f"set_{level}_{coverage}_{nearest}", 0.0)
+        return self.card.calibration.get(threshold_key("set", level, coverage, count), 0.0)
 
     def prediction_set(
         self, probability: Floats, level: Level, coverage: int, count: int
     ) -> tuple[int, ...]:
         """Classes of a level that the set of that coverage holds, from (C,) probabilities."""
-        order = np.argsort(-probability, kind="stable")
-        inside = probability[order] >= self.threshold(level, coverage, count)
-        inside[0] = True
-        return tuple(int(i) for i in order[inside])
+        return classes_above(probability, self.threshold(level, coverage, count))
+
+    def joint_set(
+        self, probability: Floats, level: Level, coverage: int, count: int
+    ) -> tuple[int, ...]:
+        """The same for what rules and network say together; empty where nobody calibrated it."""
+        least = self.card.calibration.get(threshold_key("joint", level, coverage, count))
+        return () if least is None else classes_above(probability, least)
+
+
+def threshold_key(answer: str, level: Level, coverage: int, count: int) -> str:
+    """Where a card keeps the threshold of sets, for the number of patterns nearest to ``count``."""
+    nearest = min(SIZES, key=lambda k: abs(np.log(k / max(count, 1))))
+    return f"{answer}_{level}_{coverage}_{nearest}"
+
+
+def classes_above(probability: Floats, least: float) -> tuple[int, ...]:
+    """Classes at least so probable, the most probable first and always among them."""
+    order = np.argsort(-probability, kind="stable")
+    inside = probability[order] >= least
+    inside[0] = True
+    return tuple(int(i) for i in order[inside])
 
 
 def log_symbols(log_groups: Floats) -> Floats:

@@ -143,6 +143,8 @@ class Identification:
     ambiguity_set : space groups the given patterns cannot tell apart from the best.
     next_zone : the further zone axis that would decide most, in the best cell, or None.
     reasons : sentences, the evidence in words.
+    sets : for each level the classes that hold the truth in 90 % of cases, most probable first;
+        empty where the rules alone were asked.
     network : the two opinions of which the symmetry is made, that of a trained network and that
         of the rules, each by itself; None where the rules alone were asked.
     """
@@ -161,6 +163,7 @@ class Identification:
     reasons: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     network: SecondOpinion | None = None
+    sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON, most probable or best first."""
@@ -170,6 +173,7 @@ class Identification:
             "refusal": self.refusal,
             "patterns": [_pattern_dict(a, z) for a, z in zip(self.analyses, zones, strict=True)],
             **_levels(self),
+            "sets_90": {level: list(names) for level, names in self.sets.items()},
             "ambiguity_set": list(self.ambiguity_set),
             "next_zone": None if self.next_zone is None else list(self.next_zone),
             "phases": [_phase_dict(p) for p in self.phases],

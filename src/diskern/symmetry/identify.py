@@ -30,7 +30,7 @@ from diskern.symmetry.posterior import Posterior, Prior
 from diskern.symmetry.reasoner import reason
 from diskern.symmetry.retrieval import shortlist
 from diskern.symmetry.ring_phases import search_ring_phases
-from diskern.symmetry.second_opinion import second_opinion
+from diskern.symmetry.second_opinion import second_opinion, sets_of_both
 
 PatternLike: TypeAlias = "Pattern | Scan | str | os.PathLike[str] | Any"
 Candidates: TypeAlias = "Sequence[Crystal] | Sequence[str | Path] | str | Path"
@@ -150,6 +150,7 @@ def identify(
         space_group=posterior.space_group(),
         ambiguity_set=posterior.ambiguity_set,
         next_zone=posterior.next_zone,
+        sets=sets_of_both(posterior, learned) if learned else {},
     )
 
 

@@ -17,8 +17,9 @@ from diskern.crystal.spacegroups import (
     extinction_groups,
     space_group,
 )
+from diskern.symmetry.calibrated import SET_LEVELS
 from diskern.symmetry.identification import SecondOpinion, SymmetryLevels, Voice
-from diskern.symmetry.labels import Level
+from diskern.symmetry.labels import Level, label_tree
 from diskern.symmetry.learned import (
     WEIGHTS,
     LearnedSymmetry,
@@ -78,6 +79,30 @@ def second_opinion(
         voices=tuple(told),
         rules=None if rules is None or rules.alone is None else _alone(rules, rules.alone),
     )
+
+
+def sets_of_both(
+    joint: Posterior, found: LearnedSymmetry, *, weights: str | Path = WEIGHTS
+) -> dict[str, tuple[str, ...]]:
+    """For each level the classes that hold the truth in 90 % of cases, by rules and network.
+
+    Parameters
+    ----------
+    joint : the reasoner's answer with the network as its witness.
+    found : the network's to the same patterns, with the same weights.
+
+    Returns
+    -------
+    Names, most probable first; nothing where these weights were not calibrated for it.
+    """
+    net = symmetry_net(weights)
+    out: dict[str, tuple[str, ...]] = {}
+    for level in SET_LEVELS if net is not None else ():
+        probability = label_tree().marginal(level, joint.groups)
+        members = net.joint_set(probability, level, COVERAGE, len(found.patterns))  # type: ignore[union-attr]
+        if members:
+            out[level] = tuple(_name(level, i) for i in members)
+    return out
 
 
 def _alone(joint: Posterior, groups: Floats) -> SymmetryLevels:

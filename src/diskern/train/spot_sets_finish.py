@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import Card, Model, save
-from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, SIZES
+from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, threshold_key
 from diskern.symmetry.labels import label_tree
-from diskern.symmetry.posterior import groups_from
+from diskern.symmetry.posterior import Prior, groups_from
+from diskern.train.materials import Material
 from diskern.train.samples import Block
-from diskern.train.spot_sets import SpotSets
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
-from diskern.train.symmetry_evaluate import (
+from diskern.train.symmetry_answers import (
+    DYNAMICAL,
+    Answers,
     blocks_of,
     even_prior,
     held_out,
@@ -27,28 +30,56 @@ from diskern.train.symmetry_evaluate import (
     is_real,
     kept,
     network_answers,
-    refusal_row,
-    rows_of,
 )
+from diskern.train.symmetry_evaluate import refusal_row, rows_of
 from diskern.train.symmetry_judges import judge_of
 from diskern.train.symmetry_scores import conformal_threshold, fit_temperature
 
+Floats = NDArray[np.float64]
+
 PROTOCOL = (
     "Simulated spot lists with all effects of the instrument, scale known within 2 %, of crystals "
-    "whose structure types were held out of training; every diffraction symbol equally likely. "
-    "Temperature (of known structures) and sets (split conformal, each threshold the more cautious "
-    "of those of random crystals and of known structures) from the validation side, metrics from "
-    "the test side, whose structure types are in neither. Names: who (random crystals or known "
-    "structures), level, score, number of patterns of one crystal."
+    "whose structure types were held out of training.  Kinds: random crystals; known structures, "
+    "also by Bloch waves (dynamical); every diffraction symbol equally likely; and as often as "
+    "they occur (occurring, by Bloch waves, with the prior of usual frequencies).  Temperature (of "
+    "known structures) and sets (split conformal, each threshold the most cautious of all kinds') "
+    "from the validation side, metrics from the test side, whose structure types are in neither. "
+    "Names: kind, level, score, number of patterns of one crystal."
 )
 
-KNOWN = "known"
-"""The kind of known structures."""
-Kinds = Mapping[str, Callable[[str], SpotSets]]
-"""Crystals that a network is calibrated on and measured by: patterns of a side, by kind."""
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Crystals of one kind that a network is calibrated on.
+
+    Attributes
+    ----------
+    blocks : their patterns.
+    prior : (230,) with which their symmetry is told.
+    fits : whether the temperature is to suit them; all kinds, where it is to suit none.
+    """
+
+    blocks: Sequence[Block]
+    prior: Floats = field(default_factory=even_prior)
+    fits: bool = True
 
 
-def own_kinds(data: SpotSetsRecipe) -> dict[str, Callable[[str], SpotSets]]:
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """A kind of crystals, of which both held-out sides have some.
+
+    Attributes
+    ----------
+    blocks : patterns of a side, so many crystals.
+    prior, fits : see `Held`.
+    """
+
+    blocks: Callable[[str, int], Sequence[Block]]
+    prior: Floats = field(default_factory=even_prior)
+    fits: bool = True
+
+
+def own_kinds(data: SpotSetsRecipe) -> dict[str, Kind]:
     """Random crystals and known structures that a recipe holds out, where it has any.
 
     Raises
@@ -56,18 +87,32 @@ def own_kinds(data: SpotSetsRecipe) -> dict[str, Callable[[str], SpotSets]]:
     DiskernError
         Where it holds out neither on both sides.
     """
-    every = {"random": is_random, KNOWN: is_real}
-    found: dict[str, Callable[[str], SpotSets]] = {
-        who: partial(held_out, data, keep=keep)
-        for who, keep in every.items()
-        if all(kept(data, side, keep) for side in ("validation", "test"))
-    }
+    found: dict[str, Kind] = {}
+    if _held_out(data, is_random):
+        found["random"] = Kind(partial(_made, data, is_random), fits=False)
+    if _held_out(data, is_real):
+        natural = Prior.natural().of_groups()
+        found["known"] = Kind(partial(_made, data, is_real))
+        found["dynamical"] = Kind(partial(_made, data, is_real, **DYNAMICAL))
+        found["occurring"] = Kind(
+            partial(_made, data, is_real, evenly=False, **DYNAMICAL), natural, fits=False
+        )
     if not found:
         raise DiskernError(
             f"{data.name}: no crystals are left to calibrate and to measure on; raise "
             "split.validation or give more sources"
         )
     return found
+
+
+def _held_out(data: SpotSetsRecipe, keep: Callable[[Material], bool]) -> bool:
+    return all(kept(data, side, keep) for side in ("validation", "test"))
+
+
+def _made(
+    data: SpotSetsRecipe, keep: Callable[[Material], bool], side: str, count: int, **changes: Any
+) -> Sequence[Block]:
+    return blocks_of(held_out(data, side, keep, **changes), count)
 
 
 def finish(
@@ -79,7 +124,7 @@ def finish(
     name: str = "spot_set",
     blocks: int | None = None,
     note: str = "",
-    kinds: Kinds | None = None,
+    kinds: Mapping[str, Kind] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Calibrate a spot-set network on the validation side, measure it on the test side, write it.
@@ -103,14 +148,14 @@ def finish(
     blocks = blocks or recipe.checkpoint.card_blocks
     kinds = own_kinds(recipe.data) if kinds is None else kinds
     say("calibrating on the validation side")
-    held = {who: blocks_of(source("validation"), blocks) for who, source in kinds.items()}
+    held = [Held(k.blocks("validation", blocks), k.prior, k.fits) for k in kinds.values()]
     card = replace(card, calibration=calibration(Model(card, net), held))
     say("measuring on the test side")
     asked = judge_of(Model(card, net))
     metrics: dict[str, float] = {}
-    for who, source in kinds.items():
-        made = blocks_of(source("test"), blocks)
-        for row in rows_of(network_answers(asked, made), net=asked):
+    for who, kind in kinds.items():
+        answers = network_answers(asked, kind.blocks("test", blocks))
+        for row in rows_of(answers, net=asked, prior=kind.prior):
             for score in ("top1", "top3", "nll", "ece", "set90", "coverage90"):
                 metrics[f"{who} {row['level']} {score} {row['patterns']}"] = row[score]
     refusal = refusal_row(asked, recipe.data, max(2, blocks // 10))
@@ -125,35 +170,48 @@ def finish(
     return save(net, card, folder)
 
 
-def calibration(model: Model, held: Mapping[str, Sequence[Block]]) -> dict[str, float]:
+def calibration(model: Model, held: Sequence[Held]) -> dict[str, float]:
     """Temperature for all numbers of patterns, and thresholds of sets at every level.
 
     Parameters
     ----------
-    held : blocks of each kind of crystals.  The temperature suits those called "known", since
-        known structures are what people have, or all where none are; a set is to hold the truth
-        often enough in each of the kinds.
+    held : of each kind of crystals; a set is to hold the truth often enough in each.
     """
     asked = judge_of(Model(replace(model.card, calibration={}), model.net))
-    tree = label_tree()
-    answers = {who: network_answers(asked, part) for who, part in held.items()}
-    raw = list(answers.values())
-    fitted = [answers[KNOWN]] if KNOWN in answers else raw
+    answers = [network_answers(asked, part.blocks) for part in held]
+    fitted = [a for a, part in zip(answers, held, strict=True) if part.fits] or answers
+    symbols = partial(label_tree().index, "diffraction_symbol")
     temperature, slope = fit_temperature(
         [values for one in fitted for values in one.log_likelihood.values()],
-        [tree.index("diffraction_symbol", one.truth) for one in fitted for _ in one.log_likelihood],
+        [symbols(one.truth) for one in fitted for _ in one.log_likelihood],
         [k for one in fitted for k in one.log_likelihood],
     )
     out = {"temperature": temperature, "temperature_slope": slope}
-    for k in SIZES:
-        cooled = [one.log_likelihood[k] / (temperature * k**slope) for one in raw]
-        groups = [groups_from(values, even_prior()) for values in cooled]
+    cooled = [
+        Answers(a.truth, {k: v / (temperature * k**slope) for k, v in a.log_likelihood.items()})
+        for a in answers
+    ]
+    cases = [(one, part.prior) for one, part in zip(cooled, held, strict=True)]
+    return out | set_thresholds("set", cases)
+
+
+def set_thresholds(answer: str, cases: Sequence[tuple[Answers, Floats]]) -> dict[str, float]:
+    """Probabilities that classes must reach so that sets hold the truth, for a card.
+
+    Parameters
+    ----------
+    answer : ``"set"`` of the network, ``"joint"`` of rules and network together.
+    cases : answers of each kind of crystals and the (230,) prior they are told with; the most
+        cautious threshold of all kinds is taken.
+    """
+    tree, out = label_tree(), {}
+    for k in cases[0][0].log_likelihood:
         for level in SET_LEVELS:
             own = []
-            for one, posterior in zip(raw, groups, strict=True):
-                p = tree.marginal(level, posterior)
-                own.append(p[np.arange(len(p)), tree.index(level, one.truth)])
+            for answers, prior in cases:
+                p = tree.marginal(level, groups_from(answers.log_likelihood[k], prior))
+                own.append(p[np.arange(len(p)), tree.index(level, answers.truth)])
             for coverage in COVERAGES:
                 least = min(conformal_threshold(p, coverage / 100) for p in own)
-                out[f"set_{level}_{coverage}_{k}"] = round(least, 6)
+                out[threshold_key(answer, level, coverage, k)] = round(least, 6)
     return out

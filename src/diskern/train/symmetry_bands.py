@@ -10,15 +10,15 @@ from diskern.symmetry.labels import Level
 from diskern.train.materials import Material
 from diskern.train.recipe import Range
 from diskern.train.spot_sets_recipe import SpotSetsRecipe
-from diskern.train.symmetry_evaluate import (
+from diskern.train.symmetry_answers import (
     DYNAMICAL,
     blocks_of,
     dynamical,
     held_out,
     is_real,
     network_answers,
-    rows_of,
 )
+from diskern.train.symmetry_evaluate import rows_of
 from diskern.train.symmetry_judges import Judge
 
 Band = dict[str, Any]

@@ -18,7 +18,8 @@ def scores(probability: Floats, truth: Ints) -> dict[str, float]:
     Returns
     -------
     ``top1``, ``top3`` : shares; ``macro_f1`` : mean F1 of the classes that occur; ``nll`` : mean
-    −ln p of the truth; ``ece`` : expected calibration error of the first answer, ten bins.
+    −ln p of the truth; ``ece`` : expected calibration error of the first answer, ten bins;
+    ``ece_honest`` : what perfectly calibrated answers, as many and as sure, would show of it.
     """
     order = np.argsort(-probability, axis=1, kind="stable")
     right = order[:, 0] == truth
@@ -29,6 +30,7 @@ def scores(probability: Floats, truth: Ints) -> dict[str, float]:
         "macro_f1": macro_f1(order[:, 0], truth),
         "nll": float(-np.log(np.maximum(own, 1e-12)).mean()),
         "ece": calibration_error(probability.max(1), right),
+        "ece_honest": honest_calibration_error(probability.max(1)),
     }
 
 
@@ -49,6 +51,17 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
         for b in np.unique(which)
     ]
     return float(np.sum(gaps))
+
+
+def honest_calibration_error(confidence: Floats, draws: int = 100, seed: int = 0) -> float:
+    """Mean `calibration_error` of answers that are right exactly as often as they say.
+
+    Few cases in a bin are right a little more or less often by chance alone, so that an error of
+    zero is never seen; an error no larger than this is none that can be shown.
+    """
+    rng = np.random.default_rng(seed)
+    right = rng.random((draws, len(confidence))) < confidence
+    return float(np.mean([calibration_error(confidence, row) for row in right]))
 
 
 def conformal_threshold(own: Floats, coverage: float) -> float:

@@ -1,0 +1,139 @@
+"""Sets that hold the truth in 90 and 95 % of cases, of what rules and network say together.
+
+python benchmarks/joint_sets.py --structures FILE.parquet [--crystals 140] [--weights spot_set]
+    [--store runs/joint] [--write CARD.json]
+
+Known structures of types that the network was neither trained nor calibrated on
+(``structures_file.py``), every diffraction symbol equally likely and as often as they occur, all
+patterns by Bloch waves.  Thresholds come from the validation side, the coverage that is shown
+from the test side.  The rules take seconds a crystal: their answers are kept in the store, and a
+run that was cut off goes on there.  --write puts the thresholds into the card of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from structures_file import held_out_structures
+
+from diskern.nets.registry import load
+from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, threshold_key
+from diskern.symmetry.labels import label_tree
+from diskern.symmetry.posterior import Prior, groups_from
+from diskern.train.samples import Block, sides_of
+from diskern.train.spot_sets_finish import set_thresholds
+from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
+from diskern.train.symmetry_answers import (
+    DYNAMICAL,
+    Answers,
+    blocks_of,
+    dynamical,
+    even_prior,
+    held_out,
+    joined,
+    network_answers,
+    reasoner_answers,
+)
+from diskern.train.symmetry_judges import Judge, judge_of
+from diskern.train.symmetry_scores import scores, set_scores
+from diskern.train.train_recipe import parse_train_recipe
+
+KINDS: dict[str, dict[str, Any]] = {"dynamical": {}, "occurring": {"evenly": False}}
+COUNTS = (1, 2, 3, 5, 10)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def answered(net: Judge, blocks: list[Block], file: Path) -> dict[int, Answers]:
+    """What both say together, by the number of patterns.
+
+    The rules' answers are read from the file, as far as they are there, and go there.
+    """
+    truth = np.array([int(b["space_group"][0]) for b in blocks])
+    learned = network_answers(net, blocks, COUNTS).log_likelihood
+    rules: dict[int, list[Any]] = {k: [] for k in COUNTS}
+    if file.exists():
+        with np.load(file, allow_pickle=False) as kept:
+            rules = {k: list(kept[str(k)]) for k in COUNTS}
+    out = {}
+    for k in COUNTS:
+        most = len(blocks) // 2 if k > 5 else len(blocks)
+        while len(rules[k]) < most:
+            row = len(rules[k])
+            rules[k].append(reasoner_answers(blocks[row : row + 1], [k]).log_likelihood[k][0])
+            if row % 5 == 4 or row == most - 1:
+                every: dict[str, Any] = {
+                    str(n): np.array(v).reshape(len(v), -1) for n, v in rules.items()
+                }
+                np.savez(file, **every)
+                say(f"{file.stem}: {row + 1} of {most} crystals, {k} patterns each")
+        alone = Answers(truth[:most], {k: np.array(rules[k][:most])})
+        out[k] = joined(alone, Answers(truth[:most], {k: learned[k][:most]}))
+    return out
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--structures", type=Path, required=True)
+    parser.add_argument("--crystals", type=int, default=140)
+    parser.add_argument("--weights", default="spot_set")
+    parser.add_argument("--store", type=Path, default=Path("runs/joint"))
+    parser.add_argument("--write", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    given.store.mkdir(parents=True, exist_ok=True)
+    model = load(given.weights)
+    recipe = parse_train_recipe(model.card.recipe)
+    if not isinstance(recipe, SpotSetTrainRecipe):
+        parser.error(f"{given.weights} was not trained on sets of spots")
+    net, priors = (
+        judge_of(model),
+        {"dynamical": even_prior(), "occurring": Prior.natural().of_groups()},
+    )
+    found: dict[str, dict[str, dict[int, Answers]]] = {}
+    for side in ("validation", "test"):
+        materials = held_out_structures(given.structures, side, sides_of(recipe.data)[0])
+        found[side] = {}
+        for kind, changes in KINDS.items():
+            source = held_out(recipe.data, side, materials=materials, **DYNAMICAL, **changes)
+            blocks = dynamical(blocks_of(source, given.crystals))
+            file = given.store / f"{kind}-{side}.npz"
+            found[side][kind] = answered(net, blocks, file)
+    own: dict[str, float] = {}
+    for k in COUNTS:
+        cases = [(found["validation"][kind][k], priors[kind]) for kind in KINDS]
+        own |= set_thresholds("joint", cases)
+    tree = label_tree()
+    for kind, answers in found["test"].items():
+        for level in SET_LEVELS:
+            for k in COUNTS:
+                groups = groups_from(answers[k].log_likelihood[k], priors[kind])
+                p, truth = tree.marginal(level, groups), tree.index(level, answers[k].truth)
+                row = scores(p, truth)
+                words = f"right {100 * row['top1']:.0f} %, -ln p {row['nll']:.2f}, "
+                words += f"ece {row['ece']:.3f} ({row['ece_honest']:.3f} if honest)"
+                for coverage in COVERAGES:
+                    least = own[threshold_key("joint", level, coverage, k)]
+                    size, held = set_scores(p, truth, least)
+                    words += f", {coverage} %: {size:.1f} hold {100 * held:.0f}"
+                say(f"{kind} {level} k={k} of {len(truth)}: {words}")
+    if given.write is not None:
+        card = replace(model.card, calibration={**model.card.calibration, **own})
+        given.write.write_text(card.to_json(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
