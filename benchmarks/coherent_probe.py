@@ -32,6 +32,7 @@ from diskern.crystal.common import common_phases
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import zone_axis_orientation
 from diskern.simulate.bloch import BlochOptions, BlochWaves
+from diskern.simulate.bloch_cbed import cbed_disks
 from diskern.simulate.bloch_probe import coherent_cbed
 from diskern.simulate.multislice_cbed import MultisliceOptions, cbed_multislice
 from diskern.simulate.probe import Probe
@@ -101,7 +102,7 @@ def beside_abtem(python: str) -> str:
         lambda: coherent_cbed(silicon, turn, PROBE, depth, SHAPE, pixel, options=kept)[0]
     )
     waves = BlochWaves(silicon, turn, ENERGY, kept, k_reach=PROBE.k_reach)
-    plain = waves.cbed(SEMIANGLE, depth, SHAPE, pixel)[0].numpy()
+    plain = cbed_disks(waves, SEMIANGLE, depth, SHAPE, pixel)[0].numpy()
     return (
         f"Si (0, 0, 1) beside abTEM: {own:.2f} {other:.2f} {other / own:.1f} "
         f"{apart(ours, image):.3f} {apart(plain, image):.3f}"
@@ -129,7 +130,7 @@ def main() -> None:
         found, own = timed(partial(coherent, crystal, turn, depth))
         boxed, other = timed(partial(through_box, crystal, turn, depth))
         waves = BlochWaves(crystal, turn, ENERGY, KEPT, k_reach=PROBE.k_reach)
-        plain = waves.cbed(SEMIANGLE, depth, SHAPE, PIXEL)[0].numpy()
+        plain = cbed_disks(waves, SEMIANGLE, depth, SHAPE, PIXEL)[0].numpy()
         sys.stdout.write(
             f"{name} {zone or 'any'}: {own:.2f} {other:.2f} {other / own:.1f} "
             f"{apart(found, boxed):.3f} {apart(plain, boxed):.3f}\n"

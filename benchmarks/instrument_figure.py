@@ -42,8 +42,9 @@ from diskern.simulate.instrument import (
     mistilted,
     overlapped,
 )
-from diskern.simulate.kinematic import simulate_saed, simulate_saed_batch
+from diskern.simulate.kinematic import simulate_saed_batch
 from diskern.simulate.render import render_spots
+from diskern.simulate.saed import simulate_saed
 from diskern.simulate.spot_pattern import SpotPattern
 
 GRAINS = 12000

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from diskern.crystal.common import common_phases
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import tilted, zone_axis_orientation
-from diskern.simulate.kinematic import simulate_saed
+from diskern.simulate.saed import simulate_saed
 from diskern.symmetry.indexing_view import SpotView
 from diskern.symmetry.phases import _index_all
 from diskern.symmetry.phases_unknown import unknown_evidence

@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.crystal.crystal import lattice_from_parameters
+from diskern.crystal.extinction_groups import diffraction_symbols, extinction_groups
 from diskern.crystal.spacegroups import (
     DENOMINATOR,
     SYSTEMS,
-    diffraction_symbols,
-    extinction_groups,
     operations,
     space_group,
     systematically_absent,

@@ -126,6 +126,7 @@ def ours() -> dict[str, float]:
         simulate_saed,
         simulate_saed_batch,
     )
+    from diskern.simulate.bloch_cbed import cbed_disks
 
     torch.set_num_threads(1)
     turns = Rotation.random(64, random_state=0)
@@ -137,7 +138,7 @@ def ours() -> dict[str, float]:
 
     def cbed(thicknesses: object) -> None:
         waves = BlochWaves(SILICON, orientation, 200e3, kept, k_reach=reach)
-        waves.cbed(2.0, thicknesses, (256, 256), 1 / 48.879)
+        cbed_disks(waves, 2.0, thicknesses, (256, 256), 1 / 48.879)
 
     return {
         "one spot list": least(lambda: simulate_saed(SILICON, (0, 0, 1))),

@@ -19,7 +19,7 @@ import numpy as np
 import spglib
 
 from diskern.crystal.crystal import Crystal
-from diskern.crystal.spacegroups import symbol_of
+from diskern.crystal.extinction_groups import symbol_of
 from diskern.errors import DiskernError
 from diskern.train.materials import Material
 from diskern.train.split import prototype_family

@@ -98,7 +98,9 @@ def main() -> None:
         data = shipped.data.model_copy(update={**ARMS[arm], "window": window})
         changes = {"data": data, "optimiser": short}
         if arm == IMAGES:
-            changes["net"] = ImageNetTable(architecture="image_set")
+            changes["net"] = ImageNetTable(architecture="image_set", width=16, size=64)
+            # At the spots' rate it does not learn at all.
+            changes["optimiser"] = short.model_copy(update={"rate": 1e-3})
         recipe = shipped.model_copy(update=changes)
         net = trained(recipe, given.output / arm.replace(",", "").replace(" ", "-"), validation)
         for test, made in asked.items():

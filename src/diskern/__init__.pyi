@@ -13,8 +13,8 @@ from .patterns.pattern import Pattern as Pattern
 from .patterns.pattern import Scan as Scan
 from .patterns.read import read as read
 from .simulate.cbed import simulate_cbed as simulate_cbed
-from .simulate.kinematic import simulate_saed as simulate_saed
 from .simulate.render import render_spots as render_spots
+from .simulate.saed import simulate_saed as simulate_saed
 from .simulate.scan import simulate_scan as simulate_scan
 from .simulate.spot_pattern import SpotPattern as SpotPattern
 from .symmetry.identification import Identification as Identification

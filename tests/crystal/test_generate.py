@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diskern import Crystal, DiskernError
+from diskern.crystal.extinction_groups import symbol_of
 from diskern.crystal.generate import (
     LOOSE,
     TIGHT,
@@ -15,7 +16,7 @@ from diskern.crystal.generate import (
     substituted,
 )
 from diskern.crystal.phase_sums import phase_sums
-from diskern.crystal.spacegroups import SYSTEMS, symbol_of
+from diskern.crystal.spacegroups import SYSTEMS
 from diskern.crystal.symmetry import find_symmetry
 
 ROCK_SALT = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0],

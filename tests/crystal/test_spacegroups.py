@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 
 from diskern.crystal.conditions import extinction_name, reflection_conditions
+from diskern.crystal.extinction_groups import diffraction_symbols, extinction_groups, symbol_of
 from diskern.crystal.spacegroups import (
     LAUE_CLASSES,
     SYSTEMS,
     absent_by,
-    diffraction_symbols,
-    extinction_groups,
     laue_operations,
     operations,
     settings,
     space_group,
-    symbol_of,
     systematically_absent,
 )
 from diskern.errors import DiskernError

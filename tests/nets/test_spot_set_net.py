@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from diskern.crystal.spacegroups import diffraction_symbols
+from diskern.crystal.extinction_groups import diffraction_symbols
 from diskern.nets.set_net import shared_lengths
 from diskern.nets.spot_set import (
     SpotSetNet,

@@ -12,8 +12,8 @@ from diskern.crystal.common import common_phases
 from diskern.patterns.centre import find_centre
 from diskern.patterns.masks import find_flaws
 from diskern.patterns.read import read
-from diskern.simulate.kinematic import simulate_saed
 from diskern.simulate.render import render_spots
+from diskern.simulate.saed import simulate_saed
 
 
 def _off(canvas: Canvas, image: np.ndarray) -> tuple[float, float, str]:

@@ -28,7 +28,7 @@ from diskern.errors import DiskernError
 from diskern.physics import wavelength
 from diskern.simulate.bloch import BlochOptions, BlochWaves
 from diskern.simulate.bloch_solvers import Dynamics, propagate
-from diskern.simulate.kinematic import simulate_saed
+from diskern.simulate.saed import simulate_saed
 from diskern.simulate.structure_factors import extinction_distances
 
 REFERENCE = BlochOptions(g_max=2.2, s_max=0.06, parametrization="lobato")

@@ -13,6 +13,7 @@ from diskern.crystal.orientation import tilted, zone_axis_orientation
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
 from diskern.simulate.bloch import BlochOptions, BlochWaves
+from diskern.simulate.bloch_cbed import cbed_disks
 from diskern.simulate.cbed import choose_method, disks_overlap, simulate_cbed
 
 LAM = wavelength(200e3)
@@ -57,7 +58,7 @@ def test_disk_integrals_are_mean_rocking_intensities():
     reach = semiangle * 1e-3 / LAM
     orientation = zone_axis_orientation(WARM, (0, 0, 1))
     waves = BlochWaves(WARM, orientation, 200e3, FAST, k_reach=reach)
-    image = waves.cbed(semiangle, 180.0, (256, 256), pixel)[0].numpy()
+    image = cbed_disks(waves, semiangle, 180.0, (256, 256), pixel)[0].numpy()
     side = np.linspace(-reach, reach, 41)
     k = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
     k = k[np.hypot(*k.T) <= reach]
@@ -72,7 +73,7 @@ def test_position_in_the_disk_is_the_incident_direction():
     semiangle, pixel = 4.0, 0.006
     reach = semiangle * 1e-3 / LAM
     waves = BlochWaves(WARM, zone_axis_orientation(WARM, (0, 0, 1)), 200e3, FAST, k_reach=reach)
-    image = waves.cbed(semiangle, 300.0, (256, 256), pixel)[0].numpy()
+    image = cbed_disks(waves, semiangle, 300.0, (256, 256), pixel)[0].numpy()
     i = waves.beams.hkl.tolist().index([2, 2, 0])
     g = waves.beams.g[i, :2]
     rows, cols = (128 + np.rint(g[::-1] / pixel)).astype(int)
@@ -86,8 +87,9 @@ def test_position_in_the_disk_is_the_incident_direction():
 def test_oversampling_converges():
     start = zone_axis_orientation(WARM, (1, 1, 1))
     coarse, fine = (
-        BlochWaves(WARM, start, 200e3, replace(FAST, oversample=m), k_reach=3e-3 / LAM).cbed(
-            3.0, [400.0], (200, 200), 0.012
+        cbed_disks(
+            BlochWaves(WARM, start, 200e3, replace(FAST, oversample=m), k_reach=3e-3 / LAM),
+            *(3.0, [400.0], (200, 200), 0.012),
         )[0]
         for m in (None, 8)
     )
@@ -128,10 +130,10 @@ def test_aperture_shapes_and_precession():
     waves = BlochWaves(
         WARM, zone_axis_orientation(WARM, (0, 0, 1)), 200e3, FAST, k_reach=25e-3 / LAM
     )
-    ring = waves.cbed(3.0, [100.0], (128, 128), 0.02, aperture="annular")[0]
-    full = waves.cbed(3.0, [100.0], (128, 128), 0.02)[0]
+    ring = cbed_disks(waves, 3.0, [100.0], (128, 128), 0.02, aperture="annular")[0]
+    full = cbed_disks(waves, 3.0, [100.0], (128, 128), 0.02)[0]
     assert float(ring[64, 64]) == 0 < float(full[64, 64])
-    rocked = waves.cbed(1.0, [100.0], (128, 128), 0.02, precession_angle=15.0)[0]
+    rocked = cbed_disks(waves, 1.0, [100.0], (128, 128), 0.02, precession_angle=15.0)[0]
     assert float(rocked.sum()) == pytest.approx(1, abs=5e-3)
 
 

@@ -45,7 +45,7 @@ from diskern.simulate.instrument import (
     twin_orientation,
 )
 from diskern.simulate.instrument.saturation import spill
-from diskern.simulate.kinematic import simulate_saed
+from diskern.simulate.saed import simulate_saed
 
 SHAPE = (192, 224)
 PX = 0.01

@@ -26,12 +26,10 @@ from diskern.errors import DiskernError
 from diskern.physics import interaction_parameter, wavelength
 from diskern.simulate.bloch import BlochOptions, BlochWaves
 from diskern.simulate.double_diffraction import second_order
-from diskern.simulate.kinematic import (
-    SaedOptions,
-    excitation_errors,
-    simulate_saed,
-    simulate_saed_batch,
-)
+from diskern.simulate.excitation import excitation_errors
+from diskern.simulate.kinematic import simulate_saed_batch
+from diskern.simulate.saed import simulate_saed
+from diskern.simulate.saed_options import SaedOptions
 from diskern.simulate.scattering import reduced_potential
 from diskern.simulate.shape_factors import SHAPE_FACTORS, shape_factor, thickness_of, width_of
 from diskern.simulate.structure_factors import Reflections, structure_factors

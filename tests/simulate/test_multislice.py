@@ -13,6 +13,7 @@ from diskern.crystal.supercell import Atoms, periodic_zone_cell
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
 from diskern.simulate.bloch import BlochOptions, BlochWaves
+from diskern.simulate.bloch_cbed import cbed_disks
 from diskern.simulate.multislice import multislice, propagator, transmission
 from diskern.simulate.multislice_cbed import (
     MultisliceOptions,
@@ -177,7 +178,7 @@ def test_multislice_equals_bloch_waves(silicon, tilt, azimuth):
     waves = BlochWaves(
         silicon.primitive(), orientation, 200e3, BlochOptions(g_max=3.0, s_max=0.15), k_reach=0.085
     )
-    bloch = waves.cbed(2.0, [depth], shape, px)[0].numpy()
+    bloch = cbed_disks(waves, 2.0, [depth], shape, px)[0].numpy()
     found = cbed_multislice(silicon, orientation, 200e3, 2.0, depth, shape, px)[0]
     g = waves.beams.g[:, :2]
     centres = g[np.hypot(*g.T) < 1.0]

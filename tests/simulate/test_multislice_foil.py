@@ -12,6 +12,7 @@ from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import reciprocal_vectors, zone_axis_orientation
 from diskern.crystal.supercell import oriented_box, periodic_zone_cell
 from diskern.simulate.bloch import BlochOptions, BlochWaves
+from diskern.simulate.bloch_cbed import cbed_disks
 from diskern.simulate.multislice_cbed import MultisliceOptions, cbed_multislice
 from diskern.simulate.multislice_foil import (
     Surfaces,
@@ -172,7 +173,7 @@ def test_box_of_a_triclinic_crystal_anyhow_oriented():
     px, semiangle = 0.025, 1.2
     kept = BlochOptions(g_max=2.0, s_max=0.1, dtype="float32")
     waves = BlochWaves(crystal, turn, 200e3, kept, k_reach=0.06)
-    bloch = waves.cbed(semiangle, [60.0], (80, 80), px)[0].numpy()
+    bloch = cbed_disks(waves, semiangle, [60.0], (80, 80), px)[0].numpy()
     options = MultisliceOptions(route="box", k_max=2.0, box=55.0)
     found = cbed_multislice(crystal, turn, 200e3, semiangle, 60.0, (80, 80), px, options=options)[0]
     rows, cols = np.indices((80, 80)) - 40

@@ -10,8 +10,9 @@ from simulate_crystals import SILICON
 
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
-from diskern.simulate.kinematic import simulate_saed, simulate_saed_batch
+from diskern.simulate.kinematic import simulate_saed_batch
 from diskern.simulate.render import Detector, draw_disks, draw_gaussians, render_spots
+from diskern.simulate.saed import simulate_saed
 from diskern.simulate.spot_pattern import SpotPattern
 
 

@@ -13,11 +13,11 @@ from diskern.crystal.supercell import Atoms
 from diskern.errors import DiskernError
 from diskern.physics import lorentz_factor, wavelength
 from diskern.simulate.bloch import BlochOptions, BlochWaves
-from diskern.simulate.kinematic import simulate_saed
 from diskern.simulate.multislice import multislice, propagator, transmission
 from diskern.simulate.multislice_grid import Grid
 from diskern.simulate.potential import Slicing, slice_potentials, thermal_displacements
 from diskern.simulate.probe import Probe, probe_wave
+from diskern.simulate.saed import simulate_saed
 from diskern.simulate.scattering import electron_scattering_factor
 from diskern.simulate.thermal_absorption import absorptive_factor
 

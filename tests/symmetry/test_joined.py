@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from zone_patterns import crystal, evidence
 
-from diskern.crystal.spacegroups import diffraction_symbols, symbol_of
+from diskern.crystal.extinction_groups import diffraction_symbols, symbol_of
 from diskern.symmetry.joined import Weights, Witness, joined_evidence
 from diskern.symmetry.posterior import Prior, of_symbols
 from diskern.symmetry.reasoner import Settings, reason

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from zone_patterns import crystal, evidence
 
-from diskern.crystal.spacegroups import diffraction_symbols, space_group, symbol_of
+from diskern.crystal.extinction_groups import diffraction_symbols, symbol_of
+from diskern.crystal.spacegroups import space_group
 from diskern.errors import DiskernError
 from diskern.symmetry.posterior import Prior, of_symbols
 from diskern.symmetry.posterior_reasons import plane_symmetry

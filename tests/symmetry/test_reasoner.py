@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from zone_patterns import benchmark, crystal, evidence
 
-from diskern.crystal.spacegroups import diffraction_symbols, systematically_absent
+from diskern.crystal.extinction_groups import diffraction_symbols
+from diskern.crystal.spacegroups import systematically_absent
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import PSEUDO_TRANSLATION

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diskern.crystal.spacegroups import space_group, symbol_of
+from diskern.crystal.extinction_groups import symbol_of
+from diskern.crystal.spacegroups import space_group
 from diskern.errors import DiskernError
 from diskern.symmetry.labels import (
     LEVELS,

@@ -9,7 +9,7 @@ from small_sets import changed, small_set
 
 from diskern.crystal.crystal import Crystal
 from diskern.physics import wavelength
-from diskern.simulate.kinematic import excitation_errors
+from diskern.simulate.excitation import excitation_errors
 from diskern.simulate.structure_factors import Reflections
 from diskern.train.quartets import orient, vacuum_probe
 from diskern.train.samples import training_set

@@ -17,6 +17,7 @@ from diskern.nets.resnet import ResNet, unit_images
 from diskern.symmetry.ensemble import Ensemble
 from diskern.train.augment import TurnAndCrop
 from diskern.train.loop import build_net, train
+from diskern.train.saed_blocks import image_blocks, settle
 from diskern.train.saed_evaluate import (
     Seen,
     ensemble_rows,
@@ -26,7 +27,6 @@ from diskern.train.saed_evaluate import (
 )
 from diskern.train.saed_images import ImageBlocks, saed_images, sides_of
 from diskern.train.saed_recipe import SaedTrainRecipe
-from diskern.train.saed_task import image_blocks, settle
 from diskern.train.split import prototype_family
 from diskern.train.task import task_of
 from diskern.train.train_recipe import load_train_recipe, parse_train_recipe

@@ -12,7 +12,8 @@ from small_sets import changed, small_set
 from diskern.crystal.orientation import zone_axis_orientation
 from diskern.crystal.spacegroups import systematically_absent
 from diskern.physics import wavelength
-from diskern.simulate.kinematic import excitation_errors, simulate_saed
+from diskern.simulate.excitation import excitation_errors
+from diskern.simulate.saed import simulate_saed
 from diskern.simulate.structure_factors import Reflections
 from diskern.train.camera import SpotLists, _run_together, record
 from diskern.train.exposures import TAILS, expose, orientations_about, zone_list

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from diskern.crystal.spacegroups import operations, symbol_of, systematically_absent
+from diskern.crystal.extinction_groups import symbol_of
+from diskern.crystal.spacegroups import operations, systematically_absent
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
 from diskern.symmetry.hypotheses_zones import plane_basis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diskern.crystal.spacegroups import symbol_of
+from diskern.crystal.extinction_groups import symbol_of
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
 from diskern.train.camera import SpotLists

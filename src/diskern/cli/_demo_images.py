@@ -16,8 +16,9 @@ from scipy.spatial.transform import Rotation
 from diskern.crystal.common import common_phases
 from diskern.crystal.orientation import tilted, zone_axis_orientation
 from diskern.simulate import instrument as lab
-from diskern.simulate.kinematic import simulate_saed, simulate_saed_batch
+from diskern.simulate.kinematic import simulate_saed_batch
 from diskern.simulate.render import render_spots
+from diskern.simulate.saed import simulate_saed
 from diskern.simulate.spot_pattern import SpotPattern
 
 if TYPE_CHECKING:

@@ -110,8 +110,8 @@ def saed(
     Example:  diskern simulate saed Si --zone 0,1,1 --thickness 20 -o si.tif --figure si.png
     """
     with progress("simulating"):
-        from diskern.simulate.kinematic import simulate_saed
         from diskern.simulate.render import render_spots
+        from diskern.simulate.saed import simulate_saed
 
         phase, rotation = _specimen(crystal, zone, tilt, displacement)
         camera = _camera(camera_length, detector_pixel, pixel_size, voltage)
@@ -173,7 +173,7 @@ def cbed(
     """
     with progress("simulating"):
         from diskern.simulate.cbed import simulate_cbed
-        from diskern.simulate.kinematic import simulate_saed
+        from diskern.simulate.saed import simulate_saed
 
         depths = [t * 10 for t in _numbers(thickness, "--thickness", "20 or 10,20,40")]
         phase, rotation = _specimen(crystal, zone, tilt, displacement)

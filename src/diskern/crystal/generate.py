@@ -17,16 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.crystal.crystal import Crystal, lattice_from_parameters
+from diskern.crystal.extinction_groups import DiffractionSymbol, diffraction_symbols, symbol_of
 from diskern.crystal.phase_sums import phase_sums
-from diskern.crystal.spacegroups import (
-    DENOMINATOR,
-    DiffractionSymbol,
-    diffraction_symbols,
-    operations,
-    space_group,
-    symbol_of,
-    systematically_absent,
-)
+from diskern.crystal.spacegroups import DENOMINATOR, operations, space_group, systematically_absent
 from diskern.crystal.symmetry import symmetry_dataset
 from diskern.errors import DiskernError
 

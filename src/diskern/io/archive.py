@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from diskern.errors import DiskernError
 from diskern.io.files import bomb, fault, label, printable
-from diskern.io.hdf5 import choose
+from diskern.io.h5_arrays import choose
 from diskern.io.recording import Recording
 from diskern.io.registry import Format, formats, open_file
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diskern.io.calibration import Axis, Stated, finish, number
 from diskern.io.files import printable
+from diskern.io.h5_arrays import H5Array, choose, safe_dataset
 from diskern.io.lazy import LazyArray, Permuted
 from diskern.io.recording import Recording
 
@@ -27,8 +28,6 @@ def is_velox(file: Any) -> bool:
 
 def read_velox(path: Path, file: Any, dataset: str | None) -> Recording:
     """Read an image or movie; Velox stores (Q_y, Q_x, N) with a JSON text per frame."""
-    from diskern.io.hdf5 import H5Array, choose
-
     group = file[_VELOX_IMAGES]
     images = {
         f"{_VELOX_IMAGES}/{name}": "×".join(map(str, group[name]["Data"].shape))
@@ -116,8 +115,6 @@ def describe(
     path: Path, file: Any, found: Mapping[str, tuple[int, ...]], dataset: str | None
 ) -> tuple[str, Stated]:
     """The wanted array (the only scan, if none is named) and what the file says of it."""
-    from diskern.io.hdf5 import choose, safe_dataset
-
     scans = {n: s for n, s in found.items() if len(s) == 4}
     wanted = dataset.strip("/").removesuffix("/data") if dataset else None
     candidates = scans if dataset is None and len(scans) == 1 else found

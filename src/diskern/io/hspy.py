@@ -8,6 +8,7 @@ from typing import Any
 
 from diskern.io.calibration import Axis, Stated, number
 from diskern.io.files import fault, printable
+from diskern.io.h5_arrays import choose
 
 _MOST_DEPTH = 12
 
@@ -22,8 +23,6 @@ def describe(path: Path, root: Any, dataset: str | None) -> tuple[str, Stated]:
 
     ``root`` is an h5py group or anything that has its ``attrs``, ``in`` and ``[]``.
     """
-    from diskern.io.hdf5 import choose
-
     experiments = {
         f"Experiments/{name}": "×".join(map(str, root[f"Experiments/{name}/data"].shape))
         for name in root["Experiments"]

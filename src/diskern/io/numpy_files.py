@@ -12,7 +12,8 @@ from numpy.lib import format as npy
 
 from diskern.io.calibration import Stated, finish
 from diskern.io.files import bomb, fault, printable, refuse_dataset
-from diskern.io.hdf5 import choose, own_attributes
+from diskern.io.h5_arrays import choose
+from diskern.io.hdf5 import own_attributes
 from diskern.io.lazy import RawArray
 from diskern.io.recording import Recording
 from diskern.io.registry import Format

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from diskern.io.calibration import Stated, finish
 from diskern.io.files import DAMAGE, fault, printable
-from diskern.io.hdf5 import choose, own_attributes
+from diskern.io.h5_arrays import choose
+from diskern.io.hdf5 import own_attributes
 from diskern.io.hspy import describe, is_hspy
 from diskern.io.lazy import LazyArray
 from diskern.io.recording import Recording

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS, diffraction_symbols
+from diskern.crystal.extinction_groups import diffraction_symbols
+from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS
 
 
 @cache

@@ -2,8 +2,6 @@ from .bloch import BlochOptions as BlochOptions
 from .bloch import BlochWaves as BlochWaves
 from .cbed import simulate_cbed as simulate_cbed
 from .export import save_image as save_image
-from .kinematic import SaedOptions as SaedOptions
-from .kinematic import simulate_saed as simulate_saed
 from .kinematic import simulate_saed_batch as simulate_saed_batch
 from .labels import BraggLabels as BraggLabels
 from .labels import LabelImages as LabelImages
@@ -11,6 +9,8 @@ from .labels import bragg_labels as bragg_labels
 from .labels import render_labels as render_labels
 from .render import Detector as Detector
 from .render import render_spots as render_spots
+from .saed import simulate_saed as simulate_saed
+from .saed_options import SaedOptions as SaedOptions
 from .scattering import electron_scattering_factor as electron_scattering_factor
 from .spot_pattern import SpotBatch as SpotBatch
 from .spot_pattern import SpotPattern as SpotPattern

@@ -32,13 +32,8 @@ from diskern.simulate.bloch_solvers import (
     propagate,
     propagate_flux,
 )
-from diskern.simulate.kinematic import (
-    Absorption,
-    SaedOptions,
-    check_absorption,
-    check_thickness,
-    excitation_errors,
-)
+from diskern.simulate.excitation import excitation_errors
+from diskern.simulate.saed_options import Absorption, SaedOptions, check_absorption, check_thickness
 from diskern.simulate.scattering import Parametrization
 from diskern.simulate.spot_pattern import SpotPattern
 
@@ -289,22 +284,6 @@ class BlochWaves:
                 )
             )
         return made
-
-    def cbed(
-        self,
-        semiangle: float,
-        thicknesses: ArrayLike,
-        shape: tuple[int, int],
-        pixel_size: float,
-        **options: Any,
-    ) -> torch.Tensor:
-        """(T, H, W) CBED patterns; see `diskern.simulate.bloch_cbed.cbed_disks`.
-
-        Build the waves with ``k_reach`` of at least semiangle/λ.
-        """
-        from diskern.simulate.bloch_cbed import cbed_disks
-
-        return cbed_disks(self, semiangle, thicknesses, shape, pixel_size, **options)
 
 
 def precession_ring(

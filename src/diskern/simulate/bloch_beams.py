@@ -13,7 +13,7 @@ from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import reciprocal_vectors
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
-from diskern.simulate.kinematic import excitation_errors
+from diskern.simulate.excitation import excitation_errors
 from diskern.simulate.scattering import Parametrization, reduced_potential
 from diskern.simulate.structure_factors import structure_factors
 from diskern.simulate.thermal_absorption import absorptive_structure_factors

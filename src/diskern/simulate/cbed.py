@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
-from diskern.simulate.kinematic import resolve_orientation, simulate_saed_batch
+from diskern.simulate.kinematic import simulate_saed_batch
+from diskern.simulate.saed_options import resolve_orientation
 
 if TYPE_CHECKING:
     from diskern.simulate.bloch import BlochOptions
@@ -124,6 +125,7 @@ def _by_bloch(
     options: Any,
 ) -> NDArray[np.float32]:
     from diskern.simulate.bloch import BlochOptions, BlochWaves
+    from diskern.simulate.bloch_cbed import cbed_disks
     from diskern.simulate.probe import Probe
 
     if options is not None and not isinstance(options, BlochOptions):
@@ -138,7 +140,7 @@ def _by_bloch(
         )
     reach = math.sin(semiangle * 1e-3) / wavelength(energy)
     waves = BlochWaves(crystal, orientation, energy, opts, k_reach=reach)
-    images = waves.cbed(semiangle, thickness, shape, pixel_size)
+    images = cbed_disks(waves, semiangle, thickness, shape, pixel_size)
     return np.asarray(images.float().cpu().numpy())
 
 

@@ -1,21 +1,19 @@
 """Kinematic spot patterns of a crystal in one or very many orientations.
 
 Intensities follow I_g = (π t/ξ_g)² S(s_g): the first Born approximation for a foil that is thin
-against the extinction distance.  ``method="bloch"`` solves the dynamical problem instead.
+against the extinction distance.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from diskern.crystal.crystal import Crystal
-from diskern.crystal.orientation import zone_axis_orientation
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
 from diskern.simulate.arrays import (
@@ -28,117 +26,19 @@ from diskern.simulate.arrays import (
     zeros,
 )
 from diskern.simulate.double_diffraction import second_order
-from diskern.simulate.scattering import Parametrization, check_parametrization
+from diskern.simulate.excitation import errors_of
+from diskern.simulate.saed_options import SaedOptions, check_thickness, resolve_options
 from diskern.simulate.shape_factors import (
     DEFAULT_WIDTH,
     ShapeFactor,
-    check_shape_factor,
     shape_factor,
     width_of,
 )
-from diskern.simulate.spot_pattern import SpotBatch, SpotPattern
+from diskern.simulate.spot_pattern import SpotBatch
 from diskern.simulate.structure_factors import Reflections
 
 CHUNK = 2**21
 """Orientation × reflection products held at a time (about 100 MB in float64)."""
-
-
-Absorption = float | Literal["thermal"] | None
-
-
-@dataclass(frozen=True)
-class SaedOptions:
-    """What a spot simulation may vary beyond crystal, orientation, energy and thickness.
-
-    Attributes
-    ----------
-    shape_factor : "gaussian", "sinc2" (parallel-sided foil) or "lorentzian".
-    width : rms rel-rod in 1/Å; by default from the thickness, or 0.01 without one.  A width
-        above the thickness's own describes bending or mosaic spread at the same integral.
-    max_excitation_error : in 1/Å; by default 4 widths of a Gaussian, 12 of the other shapes.
-    precession_angle : semi-angle of the precessing beam in mrad, or None.
-    double_diffraction : light up extinct reflections by the second Born order (needs a
-        thickness well below the extinction distances).
-    min_intensity : reflections weaker than this share of the strongest are left out.
-    parametrization : scattering-factor table, see `diskern.simulate.scattering`.
-    absorption : for ``method="bloch"``, imaginary over real part of the potential, "thermal" for
-        the loss to thermal diffuse scattering, or None.
-    """
-
-    shape_factor: ShapeFactor = "gaussian"
-    width: float | None = None
-    max_excitation_error: float | None = None
-    precession_angle: float | None = None
-    double_diffraction: bool = False
-    min_intensity: float = 1e-6
-    parametrization: Parametrization = "peng"
-    absorption: Absorption = None
-
-    def __post_init__(self) -> None:
-        check_shape_factor(self.shape_factor)
-        check_parametrization(self.parametrization)
-        for name in ("width", "max_excitation_error", "precession_angle"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise DiskernError(f"{name}={value} must be a positive number, or None")
-        if self.precession_angle is not None and self.precession_angle > 200:
-            raise DiskernError(f"precession_angle={self.precession_angle} mrad exceeds 200 mrad")
-        check_absorption(self.absorption)
-        if not 0 <= self.min_intensity < 1:
-            raise DiskernError(f"min_intensity={self.min_intensity} must lie in [0, 1)")
-
-
-def simulate_saed(
-    crystal: Crystal,
-    zone_axis: ArrayLike | None = None,
-    *,
-    orientation: Rotation | None = None,
-    energy: float = 200e3,
-    g_max: float = 2.0,
-    thickness: float | None = None,
-    method: Literal["kinematic", "bloch"] = "kinematic",
-    options: SaedOptions | None = None,
-    **settings: Any,
-) -> SpotPattern:
-    """Simulate the spot pattern of one crystal.
-
-    Parameters
-    ----------
-    crystal : the structure, with its occupancies and displacements.
-    zone_axis : [u, v, w] along the beam, or
-    orientation : the rotation crystal → lab; exactly one of the two.
-    energy : eV.
-    g_max : largest |g| in 1/Å.
-    thickness : foil thickness in Å.  With it intensities are fractions of the incident beam;
-        without, they are relative to the strongest reflection.
-    method : "kinematic", or "bloch" for dynamical diffraction (needs a thickness).
-    options, **settings : the fields of `SaedOptions`, as an object or by name.
-
-    Returns
-    -------
-    SpotPattern, strongest reflection first, without the direct beam.
-
-    Raises
-    ------
-    DiskernError
-        Where a value is impossible or two values contradict each other.
-
-    Examples
-    --------
-    >>> pattern = simulate_saed(silicon, (0, 1, 1), thickness=200.0)  # doctest: +SKIP
-    """
-    rotation = resolve_orientation(crystal, zone_axis, orientation)
-    opts = resolve_options(options, settings)
-    if method == "bloch":
-        from diskern.simulate.bloch import saed_bloch
-
-        return saed_bloch(crystal, rotation, energy, g_max, thickness, opts)
-    if method != "kinematic":
-        raise DiskernError(f"method={method!r} is unknown; use kinematic or bloch")
-    reflections = Reflections.of(crystal, g_max, opts.parametrization)
-    return simulate_saed_batch(
-        reflections, rotation, energy=energy, thickness=thickness, options=opts
-    )[0]
 
 
 def simulate_saed_batch(
@@ -221,7 +121,7 @@ class _BornSeries:
         found = places(near)
         row = found // len(self.g)
         column = found - row * len(self.g)
-        errors = _errors_of(excess.reshape(-1)[found], lam)
+        errors = errors_of(excess.reshape(-1)[found], lam)
         bright = self.strength[column] * self._profile(matrices, row, column, errors, lam)
         if not self.options.double_diffraction:
             # Most of what a large cell brings near the sphere is too weak to be kept.
@@ -290,22 +190,6 @@ class _BornSeries:
         )
 
 
-def excitation_errors(lab: Any, lam: float) -> Any:
-    """(...) signed s_g in 1/Å of (..., 3) lab-frame g, beam along +z, free of cancellation.
-
-    (|k|² - |k+g|²)/(2|k+g|), written so that float32 keeps its digits.
-    """
-    x, y, z = lab[..., 0], lab[..., 1], lab[..., 2]
-    # Three products: a sum over an axis of three is slow.
-    return _errors_of(2 / lam * z + (x * x + y * y + z * z), lam)
-
-
-def _errors_of(excess: Any, lam: float) -> Any:
-    """(...) signed s_g in 1/Å from |k+g|² - |k|² in 1/Å²."""
-    k = 1 / lam
-    return -excess / (2 * namespace(excess).sqrt(k * k + excess))
-
-
 def precession_average(lab: Any, lam: float, angle: float, kind: ShapeFactor, width: float) -> Any:
     """(...) mean of the shape factor over a beam precessing at ``angle`` mrad.
 
@@ -321,52 +205,8 @@ def precession_average(lab: Any, lam: float, angle: float, kind: ShapeFactor, wi
     total = zeros(tuple(radial.shape), radial)
     for azimuth in (np.arange(samples) + 0.5) * (math.pi / samples):
         along = radial * (math.sin(tilt) * math.cos(azimuth)) + lab[..., 2] * math.cos(tilt)
-        total = total + shape_factor(kind, _errors_of(2 * k * along + square, lam), width)
+        total = total + shape_factor(kind, errors_of(2 * k * along + square, lam), width)
     return total / samples
-
-
-def resolve_orientation(
-    crystal: Crystal, zone_axis: ArrayLike | None, orientation: Rotation | None
-) -> Rotation:
-    """The one rotation that a zone axis or an orientation describes."""
-    if (zone_axis is None) == (orientation is None):
-        raise DiskernError("give either zone_axis=(u, v, w) or orientation=Rotation, one of them")
-    if orientation is None:
-        return zone_axis_orientation(crystal, np.asarray(zone_axis, dtype=float))
-    if not isinstance(orientation, Rotation):
-        raise DiskernError(
-            f"orientation is a {type(orientation).__name__}; give a scipy Rotation crystal → lab"
-        )
-    if not orientation.single and len(orientation) != 1:
-        raise DiskernError(
-            f"orientation holds {len(orientation)} rotations; simulate_saed_batch takes many"
-        )
-    return orientation if orientation.single else orientation[0]
-
-
-def resolve_options(options: SaedOptions | None, settings: dict[str, Any]) -> SaedOptions:
-    """``options`` with single fields replaced by name."""
-    known = SaedOptions.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise DiskernError(f"{name!r} is no simulation setting; known: {', '.join(known)}")
-    return replace(options or SaedOptions(), **settings)
-
-
-def check_absorption(absorption: Any) -> None:
-    """Raise where an absorption is neither "thermal" nor a fraction."""
-    if absorption is None or absorption == "thermal":
-        return
-    if isinstance(absorption, str) or not 0 <= absorption <= 1:
-        raise DiskernError(
-            f"absorption={absorption} is no fraction; give 0 to 1, 'thermal' or None"
-        )
-
-
-def check_thickness(thickness: float | None) -> None:
-    """Raise where a thickness in Å is given and impossible."""
-    if thickness is not None and not (math.isfinite(thickness) and 0 < thickness <= 1e6):
-        raise DiskernError(f"thickness={thickness} Å must be above 0 and at most 1e6 Å")
 
 
 def _matrices(orientations: Any, device: str | None) -> Any:

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
 from diskern.physics import check_energy, wavelength
-from diskern.simulate.kinematic import excitation_errors
+from diskern.simulate.excitation import excitation_errors
 from diskern.simulate.render import Detector, draw_disks, draw_gaussians
 from diskern.simulate.scattering import Parametrization
 from diskern.simulate.shape_factors import DEFAULT_WIDTH, shape_factor

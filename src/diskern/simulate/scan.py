@@ -295,6 +295,7 @@ class _Engine:
         self, rotation: Floats, stretch: Floats, thickness: float
     ) -> NDArray[np.float32]:
         from diskern.simulate.bloch import BlochOptions, BlochWaves
+        from diskern.simulate.bloch_cbed import cbed_disks
 
         if thickness <= 0 or self._crystal is None:
             return np.asarray(self._vacuum(1)[0])
@@ -306,8 +307,13 @@ class _Engine:
         waves = BlochWaves(
             strained, Rotation.from_matrix(rotation), probe.energy, options, k_reach=probe.k_reach
         )
-        image = waves.cbed(
-            probe.semiangle, [thickness], self._shape, self._scan.pixel_size, aperture=probe.shape
+        image = cbed_disks(
+            waves,
+            probe.semiangle,
+            [thickness],
+            self._shape,
+            self._scan.pixel_size,
+            aperture=probe.shape,
         )
         return np.asarray(image[0].numpy(), dtype=np.float32)
 

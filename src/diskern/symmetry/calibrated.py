@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.crystal.spacegroups import diffraction_symbols
+from diskern.crystal.extinction_groups import diffraction_symbols
 from diskern.nets.cards import Card
 from diskern.symmetry.labels import Level
 

@@ -15,13 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diskern.crystal.conditions import conditions_of
-from diskern.crystal.spacegroups import (
-    DiffractionSymbol,
-    absent_by,
-    diffraction_symbols,
-    settings,
-    space_group,
-)
+from diskern.crystal.extinction_groups import DiffractionSymbol, diffraction_symbols
+from diskern.crystal.spacegroups import absent_by, settings, space_group
 from diskern.errors import DiskernError
 from diskern.symmetry.extinctions_data import Reflections, checked, possible_systems, resolution
 from diskern.symmetry.identification import Ranked

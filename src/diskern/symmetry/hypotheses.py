@@ -15,7 +15,7 @@ from math import gcd, log
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.crystal.spacegroups import DiffractionSymbol, diffraction_symbols
+from diskern.crystal.extinction_groups import DiffractionSymbol, diffraction_symbols
 from diskern.symmetry.hypotheses_nets import identifications, inverse_unimodular, symmetries
 from diskern.symmetry.hypotheses_zones import (
     Projection,

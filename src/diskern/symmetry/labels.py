@@ -19,14 +19,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diskern.crystal.spacegroups import (
-    LAUE_CLASSES,
-    SYSTEMS,
-    diffraction_symbols,
-    extinction_groups,
-    space_group,
-    symbol_of,
-)
+from diskern.crystal.extinction_groups import diffraction_symbols, extinction_groups, symbol_of
+from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS, space_group
 from diskern.errors import DiskernError
 from diskern.symmetry.lookalike import Setting, Shape, Zone, look
 

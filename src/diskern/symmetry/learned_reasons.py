@@ -57,7 +57,7 @@ def spots_that_spoke(
     Parameters
     ----------
     analyses : of spots; see `diskern.symmetry.learned.LearnedSymmetry.patterns`.
-    symbol : index in `diskern.crystal.spacegroups.diffraction_symbols`.
+    symbol : index in `diskern.crystal.extinction_groups.diffraction_symbols`.
 
     Returns
     -------

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.crystal.common import common_space_groups, group_counts
-from diskern.crystal.spacegroups import (
-    SYSTEMS,
+from diskern.crystal.extinction_groups import (
     DiffractionSymbol,
     diffraction_symbols,
     extinction_groups,
-    space_group,
     symbol_of,
 )
+from diskern.crystal.spacegroups import SYSTEMS, space_group
 from diskern.errors import DiskernError
 from diskern.symmetry.identification import Ranked, ZoneAxis
 

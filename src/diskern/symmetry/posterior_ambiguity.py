@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.crystal.spacegroups import (
-    DiffractionSymbol,
-    diffraction_symbols,
-    systematically_absent,
-)
+from diskern.crystal.extinction_groups import DiffractionSymbol, diffraction_symbols
+from diskern.crystal.spacegroups import systematically_absent
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import Block
 from diskern.symmetry.hypotheses_zones import Row, plane_basis, stabiliser, zones

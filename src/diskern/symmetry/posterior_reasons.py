@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from diskern.crystal.conditions import reflection_conditions
 from diskern.crystal.crystal import parameters_from_lattice
-from diskern.crystal.spacegroups import DiffractionSymbol
+from diskern.crystal.extinction_groups import DiffractionSymbol
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import Block
 from diskern.symmetry.hypotheses_zones import Row

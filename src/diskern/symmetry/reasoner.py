@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.crystal.spacegroups import DiffractionSymbol, diffraction_symbols
+from diskern.crystal.extinction_groups import DiffractionSymbol, diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses_table import blocks

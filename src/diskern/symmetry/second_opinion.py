@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.analysis import Analysis
-from diskern.crystal.spacegroups import (
-    LAUE_CLASSES,
-    SYSTEMS,
-    diffraction_symbols,
-    extinction_groups,
-    space_group,
-)
+from diskern.crystal.extinction_groups import diffraction_symbols, extinction_groups
+from diskern.crystal.spacegroups import LAUE_CLASSES, SYSTEMS, space_group
 from diskern.symmetry.calibrated import SET_LEVELS
 from diskern.symmetry.identification import SecondOpinion, SymmetryLevels, Voice
 from diskern.symmetry.labels import Level, label_tree

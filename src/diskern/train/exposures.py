@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from diskern.crystal.crystal import Crystal
 from diskern.physics import wavelength
-from diskern.simulate.kinematic import SaedOptions, simulate_saed_batch
+from diskern.simulate.kinematic import simulate_saed_batch
+from diskern.simulate.saed_options import SaedOptions
 from diskern.simulate.shape_factors import width_of
 from diskern.simulate.spot_pattern import SpotBatch
 from diskern.simulate.structure_factors import Reflections

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.simulate.kinematic import SaedOptions, simulate_saed_batch
+from diskern.simulate.kinematic import simulate_saed_batch
+from diskern.simulate.saed_options import SaedOptions
 from diskern.simulate.structure_factors import Reflections
 from diskern.symmetry.lookalike import SPAN, LookAlikeTable, Zone, zone_basis
 from diskern.symmetry.lookalike_spots import LookAlikeNamer

@@ -35,9 +35,9 @@ from diskern.symmetry.lookalike import (
     zone_basis,
 )
 from diskern.train.saed import label_settings
+from diskern.train.saed_blocks import image_blocks, settle
 from diskern.train.saed_images import FACTS, sides_of
 from diskern.train.saed_recipe import SaedTrainRecipe
-from diskern.train.saed_task import image_blocks, settle
 from diskern.train.symmetry_scores import scores
 from diskern.train.task import Tell
 from diskern.train.train_recipe import parse_train_recipe

@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from diskern.bragg.spot_tokens import spot_tokens
 from diskern.crystal.crystal import Crystal
-from diskern.crystal.spacegroups import diffraction_symbols, symbol_of
+from diskern.crystal.extinction_groups import diffraction_symbols, symbol_of
 from diskern.errors import DiskernError
 from diskern.simulate.bloch import BlochOptions, BlochWaves
-from diskern.simulate.kinematic import SaedOptions
+from diskern.simulate.saed_options import SaedOptions
 from diskern.simulate.shape_factors import width_of
 from diskern.simulate.spot_pattern import SpotPattern
 from diskern.simulate.structure_factors import Reflections

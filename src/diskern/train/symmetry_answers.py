@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.crystal.spacegroups import diffraction_symbols
+from diskern.crystal.extinction_groups import diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.joined import joined_evidence
