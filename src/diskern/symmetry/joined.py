@@ -2,8 +2,9 @@
 
 The two look at the same spots and are wrong in different crystals.  The rules compare shapes and
 absences with everything that symmetry allows, and are nearly certain; one misread net makes them
-nearly certain of something wrong.  Their evidence therefore counts to a power below one and only
-but for a share of doubt, in which it says nothing.
+nearly certain of something wrong, and the more so the more patterns repeat the misreading.  Their
+evidence therefore counts to a power that falls with the number of patterns, and only but for a
+share of doubt, in which it says nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ class Weights:
 
     Attributes
     ----------
-    rules, network : powers of their evidence.
+    rules : power of the rules' evidence of one pattern; of k patterns it is divided by √k.
+    network : power of the network's evidence.
     doubt : share of cases in which the rules are not believed.
     """
 
-    rules: float = 0.3
+    rules: float = 0.5
     network: float = 0.8
-    doubt: float = 0.4
+    doubt: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,25 +49,31 @@ class Witness:
     log_likelihood: Floats
     weights: Weights = field(default_factory=Weights)
 
-    def joined(self, rules: Floats) -> Floats:
-        """(122,) log-likelihood of both from the log evidence of the rules."""
-        return joined_evidence(rules, self.log_likelihood, self.weights)
+    def joined(self, rules: Floats, patterns: int) -> Floats:
+        """(122,) log-likelihood of both from the log evidence that the rules find in k patterns."""
+        return joined_evidence(rules, self.log_likelihood, patterns, self.weights)
 
 
-def joined_evidence(rules: Floats, network: Floats, weights: Weights | None = None) -> Floats:
+def joined_evidence(
+    rules: Floats, network: Floats, patterns: int, weights: Weights | None = None
+) -> Floats:
     """(..., 122) log-likelihoods of both from the log evidence of each.
 
     Symbols that the rules exclude (-inf) keep what the doubt leaves them.
+
+    Parameters
+    ----------
+    patterns : how many the rules found their evidence in.
     """
     weights = weights or Weights()
-    return weights.network * network + _doubted(rules, weights)
+    return weights.network * network + _doubted(rules, weights.rules / patterns**0.5, weights.doubt)
 
 
-def _doubted(rules: Floats, weights: Weights) -> Floats:
+def _doubted(rules: Floats, power: float, doubt: float) -> Floats:
     """Log-likelihood ratio of the rules' answer to none, every symbol as likely by `Prior`."""
     even = of_symbols(Prior().of_groups())
     with np.errstate(divide="ignore"):
-        posterior = weights.rules * rules + np.log(even)
+        posterior = power * rules + np.log(even)
         posterior = posterior - logsumexp(posterior, axis=-1, keepdims=True)
-        believed = np.log1p(-weights.doubt) + posterior - np.log(even)
-        return np.asarray(np.logaddexp(believed, np.log(weights.doubt)))
+        believed = np.log1p(-doubt) + posterior - np.log(even)
+        return np.asarray(np.logaddexp(believed, np.log(doubt)))
