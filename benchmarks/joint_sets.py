@@ -69,13 +69,14 @@ def answered(net: Judge, blocks: list[Block], file: Path) -> dict[int, Answers]:
             rules = {k: list(kept[str(k)]) for k in COUNTS}
     out = {}
     for k in COUNTS:
-        most = len(blocks) // 2 if k > 5 else len(blocks)
+        most = (len(blocks) + 1) // 2 if k > 5 else len(blocks)
         while len(rules[k]) < most:
             row = len(rules[k])
             rules[k].append(reasoner_answers(blocks[row : row + 1], [k]).log_likelihood[k][0])
             if row % 5 == 4 or row == most - 1:
+                symbols = learned[k].shape[1]
                 every: dict[str, Any] = {
-                    str(n): np.array(v).reshape(len(v), -1) for n, v in rules.items()
+                    str(n): np.reshape(v, (len(v), symbols)) for n, v in rules.items()
                 }
                 np.savez(file, **every)
                 say(f"{file.stem}: {row + 1} of {most} crystals, {k} patterns each")
