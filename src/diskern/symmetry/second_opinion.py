@@ -91,13 +91,14 @@ def sets_of_both(
     Names, most probable first; nothing where these weights were not calibrated for it.
     """
     net = symmetry_net(weights)
-    out: dict[str, tuple[str, ...]] = {}
-    for level in SET_LEVELS if net is not None else ():
-        probability = label_tree().marginal(level, joint.groups)
-        members = net.joint_set(probability, level, COVERAGE, len(found.patterns))  # type: ignore[union-attr]
-        if members:
-            out[level] = tuple(_name(level, i) for i in members)
-    return out
+    if net is None:
+        return {}
+    tree, count = label_tree(), len(found.patterns)
+    sets = {
+        level: net.joint_set(tree.marginal(level, joint.groups), level, COVERAGE, count)
+        for level in SET_LEVELS
+    }
+    return {level: tuple(_name(level, i) for i in own) for level, own in sets.items() if own}
 
 
 def _alone(joint: Posterior, groups: Floats) -> SymmetryLevels:
