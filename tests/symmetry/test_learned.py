@@ -144,6 +144,10 @@ def test_sets_of_both_are_named(weights: Path) -> None:
     assert sets["system"] == ("cubic",)
     assert sets["extinction_group"][0] == "F - - -"
     assert sets["space_group"][0] == "F m -3 m"
+    # F - - - of orthorhombic crystals reads alike: both then say whose they are.
+    groups[21] = 0.5
+    sets = sets_of_both(replace(shipped.posterior, groups=groups), shipped)
+    assert {"F - - - (cubic)", "F - - - (orthorhombic)"} <= set(sets["extinction_group"])
 
 
 def test_absent_weights_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,15 @@ def test_crystals_may_be_drawn_as_often_as_they_occur():
 def test_nothing_held_out_is_one_clear_line():
     nothing = DATA.model_copy(update={"split": DATA.split.model_copy(update={"validation": 0.0})})
     with pytest.raises(DiskernError, match="validation"):
-        own_kinds(nothing)
+        own_kinds(nothing, "validation", 2)
+
+
+def test_dynamical_kinds_hold_no_kinematic_pattern():
+    kinds = own_kinds(DATA, "test", 4)
+    assert set(kinds) == {"known", "dynamical", "occurring"}
+    assert not any(b["dynamical"].any() for b in kinds["known"].blocks)
+    for who in ("dynamical", "occurring"):
+        assert all(b["dynamical"].all() for b in kinds[who].blocks)
 
 
 def test_beams_from_elsewhere_are_recorded_like_own_ones():

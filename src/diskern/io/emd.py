@@ -11,7 +11,7 @@ import numpy as np
 
 from diskern.io.calibration import Axis, Stated, finish, number
 from diskern.io.files import printable
-from diskern.io.h5_arrays import H5Array, choose, safe_dataset
+from diskern.io.h5_arrays import H5Array, choose, safe_dataset, times
 from diskern.io.lazy import LazyArray, Permuted
 from diskern.io.recording import Recording
 
@@ -30,7 +30,7 @@ def read_velox(path: Path, file: Any, dataset: str | None) -> Recording:
     """Read an image or movie; Velox stores (Q_y, Q_x, N) with a JSON text per frame."""
     group = file[_VELOX_IMAGES]
     images = {
-        f"{_VELOX_IMAGES}/{name}": "×".join(map(str, group[name]["Data"].shape))
+        f"{_VELOX_IMAGES}/{name}": times(group[name]["Data"].shape)
         for name in group
         if "Data" in group[name]
     }
@@ -118,7 +118,7 @@ def describe(
     scans = {n: s for n, s in found.items() if len(s) == 4}
     wanted = dataset.strip("/").removesuffix("/data") if dataset else None
     candidates = scans if dataset is None and len(scans) == 1 else found
-    about = {name: "×".join(map(str, shape)) for name, shape in candidates.items()}
+    about = {name: times(shape) for name, shape in candidates.items()}
     name = choose(path, about, wanted, "array")
     group = file[name]
     data = safe_dataset(path, file, f"{name}/data")

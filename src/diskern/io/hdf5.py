@@ -22,10 +22,6 @@ from diskern.io.registry import Format
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _USER_BLOCKS = (0, 512, 1024, 2048)
-_MOST_OBJECTS = 50_000
-_SMALLEST_FRAME = 16
-_THIRD_PARTY_FILTERS = 256  # numbers above are registered plug-ins, not part of HDF5
-_MOST_LISTED = 12
 
 
 def sniff(head: bytes, path: Path) -> bool:

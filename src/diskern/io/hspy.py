@@ -8,7 +8,7 @@ from typing import Any
 
 from diskern.io.calibration import Axis, Stated, number
 from diskern.io.files import fault, printable
-from diskern.io.h5_arrays import choose
+from diskern.io.h5_arrays import choose, times
 
 _MOST_DEPTH = 12
 
@@ -24,7 +24,7 @@ def describe(path: Path, root: Any, dataset: str | None) -> tuple[str, Stated]:
     ``root`` is an h5py group or anything that has its ``attrs``, ``in`` and ``[]``.
     """
     experiments = {
-        f"Experiments/{name}": "×".join(map(str, root[f"Experiments/{name}/data"].shape))
+        f"Experiments/{name}": times(root[f"Experiments/{name}/data"].shape)
         for name in root["Experiments"]
         if "data" in root[f"Experiments/{name}"]
     }

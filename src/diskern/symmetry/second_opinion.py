@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,7 @@ def second_opinion(
         extinction_symbol=posterior.extinction_symbol(),
         space_group=posterior.space_group(),
         sets={
-            level: tuple(_name(level, i) for i in members)
+            level: _names(level, members)
             for (level, coverage), members in found.sets.items()
             if coverage == COVERAGE
         },
@@ -98,7 +99,7 @@ def sets_of_both(
         level: net.joint_set(tree.marginal(level, joint.groups), level, COVERAGE, count)
         for level in SET_LEVELS
     }
-    return {level: tuple(_name(level, i) for i in own) for level, own in sets.items() if own}
+    return {level: _names(level, own) for level, own in sets.items() if own}
 
 
 def _alone(joint: Posterior, groups: Floats) -> SymmetryLevels:
@@ -126,6 +127,19 @@ def loudest(analysis: Analysis, voices: Voices) -> tuple[Voice, ...]:
         row, col = position[i].tolist()
         out.append(Voice((row, col), float(nats[i]), bool(lit[i])))
     return tuple(out)
+
+
+def _names(level: Level, members: Sequence[int]) -> tuple[str, ...]:
+    """Classes in words; extinction symbols that read alike with their crystal systems."""
+    names = [_name(level, i) for i in members]
+    if level != "extinction_group":
+        return tuple(names)
+    times = Counter(names)
+    systems = [extinction_groups()[i].system for i in members]
+    return tuple(
+        f"{name} ({system})" if times[name] > 1 else name
+        for name, system in zip(names, systems, strict=True)
+    )
 
 
 def _name(level: Level, index: int) -> str:

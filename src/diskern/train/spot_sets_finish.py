@@ -17,13 +17,13 @@ from diskern.nets.registry import Card, Model, save
 from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, threshold_key
 from diskern.symmetry.labels import label_tree
 from diskern.symmetry.posterior import Prior, groups_from
-from diskern.train.materials import Material
 from diskern.train.samples import Block
 from diskern.train.spot_sets_recipe import SpotSetsRecipe, SpotSetTrainRecipe
 from diskern.train.symmetry_answers import (
     DYNAMICAL,
     Answers,
     blocks_of,
+    dynamical,
     even_prior,
     held_out,
     is_random,
@@ -50,7 +50,7 @@ PROTOCOL = (
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Crystals of one kind that a network is calibrated on.
+    """Crystals of one kind that a network is calibrated on, or measured by.
 
     Attributes
     ----------
@@ -64,55 +64,37 @@ class Held:
     fits: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class Kind:
-    """A kind of crystals, of which both held-out sides have some.
-
-    Attributes
-    ----------
-    blocks : patterns of a side, so many crystals.
-    prior, fits : see `Held`.
-    """
-
-    blocks: Callable[[str, int], Sequence[Block]]
-    prior: Floats = field(default_factory=even_prior)
-    fits: bool = True
+Kinds = Callable[[str, int], Mapping[str, Held]]
+"""The kinds of crystals that a side holds out, so many of each."""
 
 
-def own_kinds(data: SpotSetsRecipe) -> dict[str, Kind]:
-    """Random crystals and known structures that a recipe holds out, where it has any.
+def own_kinds(data: SpotSetsRecipe, side: str, count: int) -> dict[str, Held]:
+    """Random crystals and known structures that a side of a recipe holds out, where it has any.
 
     Raises
     ------
     DiskernError
-        Where it holds out neither on both sides.
+        Where it holds out neither.
     """
-    found: dict[str, Kind] = {}
-    if _held_out(data, is_random):
-        found["random"] = Kind(partial(_made, data, is_random), fits=False)
-    if _held_out(data, is_real):
+    found: dict[str, Held] = {}
+    if kept(data, side, is_random):
+        found["random"] = Held(blocks_of(held_out(data, side, is_random), count), fits=False)
+    if kept(data, side, is_real):
+        solved = [
+            dynamical(blocks_of(held_out(data, side, is_real, evenly=evenly, **DYNAMICAL), count))
+            for evenly in (True, False)
+        ]
         natural = Prior.natural().of_groups()
-        found["known"] = Kind(partial(_made, data, is_real))
-        found["dynamical"] = Kind(partial(_made, data, is_real, **DYNAMICAL))
-        found["occurring"] = Kind(
-            partial(_made, data, is_real, evenly=False, **DYNAMICAL), natural, fits=False
-        )
+        found["known"] = Held(blocks_of(held_out(data, side, is_real), count))
+        found["dynamical"] = Held(solved[0])
+        found["occurring"] = Held(solved[1], natural, fits=False)
+    found = {who: part for who, part in found.items() if part.blocks}
     if not found:
         raise DiskernError(
             f"{data.name}: no crystals are left to calibrate and to measure on; raise "
             "split.validation or give more sources"
         )
     return found
-
-
-def _held_out(data: SpotSetsRecipe, keep: Callable[[Material], bool]) -> bool:
-    return all(kept(data, side, keep) for side in ("validation", "test"))
-
-
-def _made(
-    data: SpotSetsRecipe, keep: Callable[[Material], bool], side: str, count: int, **changes: Any
-) -> Sequence[Block]:
-    return blocks_of(held_out(data, side, keep, **changes), count)
 
 
 def finish(
@@ -124,7 +106,7 @@ def finish(
     name: str = "spot_set",
     blocks: int | None = None,
     note: str = "",
-    kinds: Mapping[str, Kind] | None = None,
+    kinds: Kinds | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Calibrate a spot-set network on the validation side, measure it on the test side, write it.
@@ -146,16 +128,16 @@ def finish(
     )
     net = net.to("cpu").eval()
     blocks = blocks or recipe.checkpoint.card_blocks
-    kinds = own_kinds(recipe.data) if kinds is None else kinds
+    kinds = partial(own_kinds, recipe.data) if kinds is None else kinds
     say("calibrating on the validation side")
-    held = [Held(k.blocks("validation", blocks), k.prior, k.fits) for k in kinds.values()]
+    held = list(kinds("validation", blocks).values())
     card = replace(card, calibration=calibration(Model(card, net), held))
     say("measuring on the test side")
     asked = judge_of(Model(card, net))
     metrics: dict[str, float] = {}
-    for who, kind in kinds.items():
-        answers = network_answers(asked, kind.blocks("test", blocks))
-        for row in rows_of(answers, net=asked, prior=kind.prior):
+    for who, part in kinds("test", blocks).items():
+        answers = network_answers(asked, part.blocks)
+        for row in rows_of(answers, net=asked, prior=part.prior):
             for score in ("top1", "top3", "nll", "ece", "set90", "coverage90"):
                 metrics[f"{who} {row['level']} {score} {row['patterns']}"] = row[score]
     refusal = refusal_row(asked, recipe.data, max(2, blocks // 10))
