@@ -88,12 +88,15 @@ def answered(net: Judge, blocks: list[Block], file: Path) -> dict[int, Answers]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--structures", type=Path, required=True)
+    parser.add_argument("--structures", type=Path)
     parser.add_argument("--crystals", type=int, default=140)
     parser.add_argument("--weights", default="spot_set")
     parser.add_argument("--store", type=Path, default=Path("runs/joint"))
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
+    if given.structures is None:
+        say("nothing is measured without a file of known structures (--structures)")
+        return
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     given.store.mkdir(parents=True, exist_ok=True)
     model = load(given.weights)

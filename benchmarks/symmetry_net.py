@@ -112,8 +112,8 @@ def other_rows(
             unknown = network_answers(net, made, told=False)
             rows += rows_of(unknown, net=net, facts={**own, "scale": "unknown"})
         elif reasoner:
-            rows += beside_reasoner(net, made[:reasoner], answers, own, say)
-    return rows + occurring_rows(net, recipe, name, materials, crystals)
+            rows += beside_reasoner(made[:reasoner], answers, own, say)
+    return rows + occurring_rows(net, recipe, name, materials, crystals, reasoner)
 
 
 def occurring_rows(
@@ -122,6 +122,7 @@ def occurring_rows(
     name: str,
     materials: Sequence[Material],
     crystals: int,
+    reasoner: int,
     **changes: Any,
 ) -> list[dict[str, Any]]:
     """Crystals drawn as often as they occur among ``materials``, all patterns by Bloch waves."""
@@ -133,7 +134,11 @@ def occurring_rows(
         "scale": "known",
     }
     natural = Prior.natural().of_groups()
-    return rows_of(network_answers(net, made), net=net, prior=natural, facts=facts)
+    answers = network_answers(net, made)
+    rows = rows_of(answers, net=net, prior=natural, facts=facts)
+    if reasoner:
+        rows += beside_reasoner(made[:reasoner], answers, facts, say, natural)
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -185,7 +190,7 @@ def main() -> None:
         known = f"{name}, types trained on"
         for words, changes in PROTOCOLS.items():
             rows += occurring_rows(
-                net, recipe.data, known + words, others, given.crystals, **changes
+                net, recipe.data, known + words, others, given.crystals, given.reasoner, **changes
             )
         if given.bands:
             bands = band_rows(net, recipe.data, blocks=given.bands, materials=found, tell=say)

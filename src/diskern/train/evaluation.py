@@ -16,15 +16,13 @@ from diskern.train.saed_evaluate import evaluate_saed
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.symmetry_bands import band_rows
 from diskern.train.symmetry_evaluate import evaluate_symmetry
-from diskern.train.symmetry_judges import judge_of
+from diskern.train.symmetry_judges import SYMMETRY, judge_of
 from diskern.train.train_finish import finder_of
 from diskern.train.train_recipe import TrainRecipe, parse_train_recipe
 
 Rows = list[dict[str, Any]]
 Tell = Callable[[str], None]
 
-SYMMETRY = ("spot_set", "image_set")
-"""Architectures that tell symmetry."""
 LIMIT = 100
 """Blocks of patterns that a disk finder is measured on."""
 CRYSTALS = 200

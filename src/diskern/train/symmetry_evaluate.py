@@ -211,7 +211,7 @@ def evaluate_symmetry(
         unknown = network_answers(net, made, counts, told=False)
         out += rows_of(unknown, net=net, facts={**facts, "scale": "unknown"})
         if reasoner:
-            out += beside_reasoner(net, made[:reasoner], answers, facts, say)
+            out += beside_reasoner(made[:reasoner], answers, facts, say)
     out.append(refusal_row(net, recipe))
     out += refusal_rows(net, recipe)
     if isinstance(net, SpotJudge):
@@ -220,10 +220,20 @@ def evaluate_symmetry(
 
 
 def beside_reasoner(
-    net: Judge, made: Sequence[Block], answers: Answers, facts: dict[str, Any], say: Tell
+    made: Sequence[Block],
+    answers: Answers,
+    facts: Mapping[str, Any],
+    say: Tell,
+    prior: Floats | None = None,
 ) -> list[dict[str, Any]]:
-    """Rules, network and the joined answer on the same few crystals, of up to five patterns."""
-    counts = [k for k in answers.log_likelihood if k <= 5]
+    """Rules, network and the joined answer on the same few crystals.
+
+    Parameters
+    ----------
+    made, answers : blocks, and what the network says of these and perhaps of more.
+    prior : (230,), by default every symbol equally likely.
+    """
+    counts = list(answers.log_likelihood)
     rules = reasoner_answers(made, counts, say)
     same = Answers(
         answers.truth[: len(made)],
@@ -232,6 +242,6 @@ def beside_reasoner(
     both = joined(rules, same)
     out = []
     for source, answer in (("reasoner", rules), ("network, same", same), ("joined", both)):
-        out += rows_of(answer, facts={**facts, "source": source})
-        out += cubic_rows(answer, {**facts, "source": source})
+        own = {**facts, "source": source}
+        out += rows_of(answer, prior=prior, facts=own) + cubic_rows(answer, own)
     return out

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from diskern.errors import DiskernError
-from diskern.nets.image_set import ImageSetNet
 from diskern.nets.registry import Model
 from diskern.symmetry.calibrated import Calibrated, log_symbols
 from diskern.symmetry.labels import Level
@@ -22,6 +21,10 @@ from diskern.train.spot_sets_recipe import ImageNetTable
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+SYMMETRY = ("spot_set", "image_set")
+"""Architectures that tell symmetry."""
 
 
 class Judge(Protocol):
@@ -84,11 +87,9 @@ def judge_of(model: Model) -> SpotJudge | ImageJudge:
     DiskernError
         For a network that judges no sets of patterns.
     """
-    if isinstance(model.net, ImageSetNet):
-        return ImageJudge(model)
     kind = model.card.architecture
-    if kind != "spot_set":
-        raise DiskernError(
-            f"{model.card.name} is a {model.card.architecture}: it tells no symmetry"
-        )
+    if kind not in SYMMETRY:
+        raise DiskernError(f"{model.card.name} is a {kind}; symmetry needs {' or '.join(SYMMETRY)}")
+    if kind == "image_set":
+        return ImageJudge(model)
     return SpotJudge(model.card, {k: v.cpu().numpy() for k, v in model.net.state_dict().items()})
