@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from diskern.crystal.crystal import Crystal
 from diskern.errors import DiskernError
-from diskern.physics import check_energy, wavelength
-from diskern.simulate.kinematic import simulate_saed_batch
+from diskern.physics import check_energy
 from diskern.simulate.saed_options import resolve_orientation
 
 if TYPE_CHECKING:
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
 
 BLOCH_BEAMS = 1500
 """Beams up to which Bloch waves are the cheaper engine (cells up to about 1500 Å³)."""
-VISIBLE = 0.01
-"""Reflections above this share of the strongest count for the overlap of disks."""
 
 
 def simulate_cbed(
@@ -32,7 +28,7 @@ def simulate_cbed(
     *,
     orientation: Rotation | None = None,
     energy: float = 200e3,
-    semiangle: float = 2.0,
+    semiangle: float | ArrayLike = 2.0,
     thickness: float | ArrayLike = 200.0,
     shape: tuple[int, int] = (256, 256),
     pixel_size: float = 0.015,
@@ -46,17 +42,18 @@ def simulate_cbed(
     zone_axis : [u, v, w] along the beam, or
     orientation : the rotation crystal → lab; exactly one of the two.
     energy : eV.
-    semiangle : convergence half-angle in mrad, above 0 (`simulate_saed` for a parallel beam).
+    semiangle : convergence half-angle in mrad, above 0 (`simulate_saed` for a parallel beam); a
+        number or several, which by Bloch waves cost little more than the largest alone.
     thickness : Å, a number or several.
     shape, pixel_size : (H, W) px and 1/Å per px; the direct beam falls on (H // 2, W // 2).
     method : "bloch" is exact for a perfect crystal, "multislice" takes any number of beams;
-        "auto" takes multislice where the cell is large, Bloch waves elsewhere.  Where disks
-        overlap both give the interference of a probe in focus over the crystal's origin.
+        "auto" takes multislice where the cell is large, Bloch waves elsewhere.  Both give the
+        interference of a probe in focus over the crystal's origin where disks overlap.
     options : `BlochOptions` or `MultisliceOptions`; settles the method where that is "auto".
 
     Returns
     -------
-    (T, H, W) float32, fractions of the incident beam in each pixel.
+    (T, H, W) float32, fractions of the incident beam in each pixel; (A, T, H, W) for A semiangles.
 
     Raises
     ------
@@ -65,23 +62,25 @@ def simulate_cbed(
     """
     rotation = resolve_orientation(crystal, zone_axis, orientation)
     energy = check_energy(energy)
-    if not (math.isfinite(semiangle) and 0 < semiangle <= 200):
-        raise DiskernError(
-            f"semiangle={semiangle} mrad must be above 0 and at most 200; use simulate_saed for "
-            "a parallel beam"
-        )
+    angles = np.atleast_1d(np.asarray(semiangle, dtype=np.float64))
+    for angle in angles.ravel().tolist():
+        if not (math.isfinite(angle) and 0 < angle <= 200):
+            raise DiskernError(
+                f"semiangle={angle} mrad must be above 0 and at most 200; use simulate_saed for "
+                "a parallel beam"
+            )
+    if angles.ndim != 1 or not len(angles):
+        raise DiskernError(f"semiangle has the shape {angles.shape}; give a number or a list")
     chosen: str = method
     if method == "auto":
-        chosen = _settled_by(options) or choose_method(crystal, energy, semiangle)
-    if chosen == "bloch":
-        return _by_bloch(
-            crystal, rotation, energy, semiangle, thickness, shape, pixel_size, options
-        )
-    if chosen != "multislice":
+        chosen = _settled_by(options) or choose_method(crystal, energy, float(angles.max()))
+    if chosen not in ("bloch", "multislice"):
         raise DiskernError(f"method={method!r} is unknown; use auto, bloch or multislice")
-    return _by_multislice(
-        crystal, rotation, energy, semiangle, thickness, shape, pixel_size, options
+    engine = _by_bloch if chosen == "bloch" else _by_multislice
+    images = engine(
+        crystal, rotation, energy, angles.tolist(), thickness, shape, pixel_size, options
     )
+    return images if np.ndim(semiangle) else images[0]
 
 
 def choose_method(
@@ -98,16 +97,6 @@ def choose_method(
     return "bloch" if beams <= BLOCH_BEAMS else "multislice"
 
 
-def disks_overlap(crystal: Crystal, orientation: Rotation, energy: float, semiangle: float) -> bool:
-    """Whether the disks of two visible reflections touch."""
-    spots = simulate_saed_batch(
-        crystal, orientation, energy=energy, g_max=1.5, min_intensity=VISIBLE
-    )[0]
-    centres = np.concatenate([np.zeros((1, 2)), spots.q])
-    diameter = 2 * semiangle * 1e-3 / wavelength(energy)
-    return len(centres) > 1 and bool(pdist(centres).min() < diameter)
-
-
 def _settled_by(options: Any) -> str | None:
     return {"BlochOptions": "bloch", "MultisliceOptions": "multislice", "NoneType": None}.get(
         type(options).__name__, "bloch"
@@ -118,37 +107,29 @@ def _by_bloch(
     crystal: Crystal,
     orientation: Rotation,
     energy: float,
-    semiangle: float,
+    semiangles: list[float],
     thickness: ArrayLike,
     shape: tuple[int, int],
     pixel_size: float,
     options: Any,
 ) -> NDArray[np.float32]:
-    from diskern.simulate.bloch import BlochOptions, BlochWaves
-    from diskern.simulate.bloch_cbed import cbed_disks
+    from diskern.simulate.bloch import BlochOptions
+    from diskern.simulate.bloch_cbed import coherent_cbed
     from diskern.simulate.probe import Probe
 
     if options is not None and not isinstance(options, BlochOptions):
         raise DiskernError(f"options is a {type(options).__name__}; bloch takes BlochOptions")
-    opts = options or BlochOptions(dtype="float32")
-    if disks_overlap(crystal, orientation, energy, semiangle):
-        from diskern.simulate.bloch_probe import coherent_cbed
-
-        probe = Probe(energy, semiangle)
-        return coherent_cbed(
-            crystal, orientation, probe, thickness, shape, pixel_size, options=opts
-        )
-    reach = math.sin(semiangle * 1e-3) / wavelength(energy)
-    waves = BlochWaves(crystal, orientation, energy, opts, k_reach=reach)
-    images = cbed_disks(waves, semiangle, thickness, shape, pixel_size)
-    return np.asarray(images.float().cpu().numpy())
+    probes = [Probe(energy, angle) for angle in semiangles]
+    return coherent_cbed(
+        crystal, orientation, probes, thickness, shape, pixel_size, options=options
+    )
 
 
 def _by_multislice(
     crystal: Crystal,
     orientation: Rotation,
     energy: float,
-    semiangle: float,
+    semiangles: list[float],
     thickness: ArrayLike,
     shape: tuple[int, int],
     pixel_size: float,
@@ -160,13 +141,7 @@ def _by_multislice(
         raise DiskernError(
             f"options is a {type(options).__name__}; multislice takes MultisliceOptions"
         )
-    return cbed_multislice(
-        crystal,
-        orientation,
-        energy,
-        semiangle,
-        np.atleast_1d(np.asarray(thickness, dtype=float)),
-        shape,
-        pixel_size,
-        options=options,
-    )
+    depths = np.atleast_1d(np.asarray(thickness, dtype=float))
+    place = (crystal, orientation, energy)
+    on = (depths, shape, pixel_size)
+    return np.stack([cbed_multislice(*place, a, *on, options=options) for a in semiangles])

@@ -81,10 +81,21 @@ class QuartetSet(TrainingSet):
         crystal = self.materials[chosen].crystal(recipe.displacement)
         zone, orientation, tilt = orient(crystal, place, recipe, rng)
         energy = float(rng.choice(recipe.voltages)) * 1e3
-        parts = [self._quartet(crystal, orientation, energy, a) for a in recipe.semiangles]
+        cbed = simulate_cbed(
+            crystal,
+            orientation=orientation,
+            energy=energy,
+            semiangle=recipe.semiangles,
+            thickness=recipe.thicknesses,
+            shape=(recipe.size, recipe.size),
+            pixel_size=self.pixel_size,
+            method=recipe.method,
+        )
+        parts = [self._labels(crystal, orientation, energy, a) for a in recipe.semiangles]
         made = self.facts(
             number, chosen, zone=zone, thickness=recipe.thicknesses[-1], energy=energy
         )
+        made["cbed"] = cbed
         made.update({name: np.stack([p[name] for p in parts]) for name in parts[0]})
         n = self.block_size
         made["semiangle"] = np.array(recipe.semiangles, dtype=np.float32)
@@ -100,29 +111,19 @@ class QuartetSet(TrainingSet):
         """1/Å per px."""
         return self.recipe.reach / (self.recipe.size // 2)
 
-    def _quartet(
+    def _labels(
         self, crystal: Crystal, orientation: Rotation, energy: float, semiangle: float
     ) -> dict[str, Images]:
+        """Probe and label images."""
         recipe, pixel = self.recipe, self.pixel_size
         shape = (recipe.size, recipe.size)
         radius = math.sin(semiangle * 1e-3) / wavelength(energy) / pixel
-        cbed = simulate_cbed(
-            crystal,
-            orientation=orientation,
-            energy=energy,
-            semiangle=semiangle,
-            thickness=recipe.thicknesses,
-            shape=shape,
-            pixel_size=pixel,
-            method=recipe.method,
-        )
         # Disks whose middle lies just outside still reach into the image.
         reach = math.sqrt(2) * (recipe.reach + radius * pixel)
         labels = bragg_labels(crystal, orientation, energy, g_max=reach, depth=recipe.depth)
         drawn = render_labels(labels, shape, pixel, radius)
         return {
             "probe": vacuum_probe(shape, radius),
-            "cbed": cbed,
             "v_g": drawn.v_g,
             "q_z": drawn.q_z,
             "visibility": drawn.visibility,

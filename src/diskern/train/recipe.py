@@ -129,7 +129,7 @@ class Recipe(Table):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-SAMPLES_VERSION = 3
+SAMPLES_VERSION = 4
 """Raised when the same recipe would give other samples."""
 
 
