@@ -32,8 +32,7 @@ from diskern.crystal.common import common_phases
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import zone_axis_orientation
 from diskern.simulate.bloch import BlochOptions, BlochWaves
-from diskern.simulate.bloch_cbed import cbed_disks
-from diskern.simulate.bloch_probe import coherent_cbed
+from diskern.simulate.bloch_cbed import cbed_disks, coherent_cbed
 from diskern.simulate.multislice_cbed import MultisliceOptions, cbed_multislice
 from diskern.simulate.probe import Probe
 
@@ -52,7 +51,7 @@ def timed(task: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
 
 def coherent(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndarray:
     """By Bloch waves."""
-    return coherent_cbed(crystal, turn, PROBE, depth, SHAPE, PIXEL, options=KEPT)[0]
+    return coherent_cbed(crystal, turn, [PROBE], depth, SHAPE, PIXEL, options=KEPT)[0, 0]
 
 
 def through_box(crystal: Crystal, turn: Rotation, depth: list[float]) -> np.ndarray:
@@ -99,7 +98,7 @@ def beside_abtem(python: str) -> str:
     pixel, depth = 1 / (11 * 5.431), [18 * 5.431]
     kept = replace(KEPT, g_max=2.0, s_max=0.06, parametrization="lobato")
     ours, own = timed(
-        lambda: coherent_cbed(silicon, turn, PROBE, depth, SHAPE, pixel, options=kept)[0]
+        lambda: coherent_cbed(silicon, turn, [PROBE], depth, SHAPE, pixel, options=kept)[0, 0]
     )
     waves = BlochWaves(silicon, turn, ENERGY, kept, k_reach=PROBE.k_reach)
     plain = cbed_disks(waves, SEMIANGLE, depth, SHAPE, pixel)[0].numpy()
