@@ -19,11 +19,11 @@ from collections.abc import Callable
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import zone_axis_orientation
-from diskern.physics import wavelength
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 SITES = np.concatenate([FCC, FCC + 0.25])
@@ -121,24 +121,28 @@ def ours() -> dict[str, float]:
 
     from diskern.simulate import (
         BlochOptions,
-        BlochWaves,
         render_spots,
+        simulate_cbed,
         simulate_saed,
         simulate_saed_batch,
     )
-    from diskern.simulate.bloch_cbed import cbed_disks
 
     torch.set_num_threads(1)
     turns = Rotation.random(64, random_state=0)
     batch = simulate_saed_batch(SILICON, turns)
     orientation = zone_axis_orientation(SILICON, (0, 0, 1))
-    reach = 2e-3 / wavelength(200e3)
     kept = BlochOptions(g_max=1.75, s_max=0.05, dtype="float32")
     series = np.arange(1, 38) * 5.431
 
-    def cbed(thicknesses: object) -> None:
-        waves = BlochWaves(SILICON, orientation, 200e3, kept, k_reach=reach)
-        cbed_disks(waves, 2.0, thicknesses, (256, 256), 1 / 48.879)
+    def cbed(thicknesses: float | NDArray[np.float64]) -> None:
+        simulate_cbed(
+            SILICON,
+            orientation=orientation,
+            semiangle=2.0,
+            thickness=thicknesses,
+            pixel_size=1 / 48.879,
+            options=kept,
+        )
 
     return {
         "one spot list": least(lambda: simulate_saed(SILICON, (0, 0, 1))),

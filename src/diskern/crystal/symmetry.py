@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,12 @@ def find_symmetry(crystal: Crystal, symprec: float = 0.01) -> SymmetryLabel:
     )
 
 
+@lru_cache(maxsize=128)
 def primitive_cell(crystal: Crystal, symprec: float = 1e-3) -> Crystal:
     """The primitive cell in the crystal's own cartesian frame; positions are not idealised.
 
-    Returns the crystal itself where its cell is primitive already.
+    Returns the crystal itself where its cell is primitive already.  Kept for the crystals used
+    last, since every simulation of one asks anew.
     """
     found, sites = symmetry_dataset(crystal, symprec)
     mapping = np.asarray(found.mapping_to_primitive)

@@ -156,10 +156,17 @@ def coherent_cbed(
             values = disks.read(curves, grid)
             values *= phases.of(disks, probe).to(values)
             wave.index_add_(0, disks.places(wave.device), values.flatten(0, 2))
-        flux = (wave.real**2 + wave.imag**2).T
-        blocks = flux.reshape(len(t), shape[0], samples, shape[1], samples)
-        images[number] = blocks.sum((2, 4)).cpu().numpy()
+        images[number] = _flux(wave, shape, samples).cpu().numpy()
     return images
+
+
+def _flux(wave: torch.Tensor, shape: tuple[int, int], samples: int) -> torch.Tensor:
+    """(T, H, W) fluxes from (H samples W samples, T) waves, which are overwritten."""
+    parts = torch.view_as_real(wave).square_()
+    flux = (parts[..., 0] + parts[..., 1]).T
+    if samples == 1:
+        return flux.contiguous().view(-1, *shape)
+    return flux.reshape(-1, shape[0], samples, shape[1], samples).sum((2, 4))
 
 
 def _fringe(waves: BlochWaves, thicknesses: Floats) -> float:
