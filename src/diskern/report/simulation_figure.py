@@ -89,10 +89,16 @@ def _draw_indices(
     pixel_size: float,
     clearance: float,
 ) -> None:
-    """hkl above the strongest reflections, left out where labels would overlap."""
+    """hkl above the strongest reflections, left out where labels would overlap.
+
+    Where disks overlap, what is above one belongs to another: there labels stand on their middles.
+    """
     height, width = shape
     rows, cols = Detector((height, width), pixel_size).pixels(pattern.q)
-    rows = rows - clearance
+    shortest = np.linalg.norm(pattern.q, axis=1).min(initial=np.inf) / pixel_size
+    inside_disks = 2 * clearance > shortest
+    rows = rows - (0.0 if inside_disks else clearance)
+    across = "center" if inside_disks else "baseline"
     room = np.array([0.045 * height, 0.085 * width])
     placed: list[NDArray[Any]] = []
     for hkl, row, col in zip(pattern.hkl, rows, cols, strict=True):
@@ -101,7 +107,7 @@ def _draw_indices(
         if not inside or any((np.abs(at - other) < room).all() for other in placed):
             continue
         placed.append(at)
-        axes.text(col, row, plane_mathtext(hkl), color="#ffb000", size=7.5, ha="center")
+        axes.text(col, row, plane_mathtext(hkl), color="#ffb000", size=7.5, ha="center", va=across)
         if len(placed) == LABELS_AT_MOST:
             return
 
