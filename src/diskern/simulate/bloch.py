@@ -231,14 +231,15 @@ class BlochWaves:
         k_t = k_t.reshape(-1, 2)
         start = None if entry is None else self._tensor(np.asarray(entry))
         solver, held = self.options.solver, max(len(self), len(t))
+        whole = self.system(k_t)
         if solver == "auto":
-            solver = choose_solver(self.system(k_t), t)
+            solver = choose_solver(whole, t)
         if solver == "chebyshev":
             held = len(t) + WAVES_HELD
         step = max(8, MEMORY // (len(self) * held))
         parts = [
             solve(
-                self.system(k_t[i : i + step]),
+                whole if step >= len(k_t) else self.system(k_t[i : i + step]),
                 t,
                 solver,
                 self.tolerance,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -48,6 +49,16 @@ class Dynamics:
     def real(self) -> bool:
         """Whether A is real symmetric."""
         return not (self.coupling.is_complex() or self.absorbs)
+
+    @cached_property
+    def spectrum(self) -> tuple[float, float]:
+        """Centre and radius in 1/Å of an interval that holds the eigenvalues of every direction."""
+        coupling = (self.coupling + self.coupling.mH) / 2
+        edge = torch.linalg.eigvalsh(coupling)[[0, -1]] * self.scale.abs().max()
+        diagonal = self.diagonal.real
+        low = float(diagonal.min() + edge[0])
+        high = float(diagonal.max() + edge[1])
+        return (low + high) / 2, max((high - low) / 2, 1e-9) * 1.0001
 
     def twice(self) -> Dynamics:
         """All directions, and all of them once more."""
@@ -108,7 +119,7 @@ def propagate_flux(
 def choose_solver(system: Dynamics, thicknesses: torch.Tensor) -> Literal["eigen", "chebyshev"]:
     """The cheaper solver, by counting operations."""
     directions, beams = system.diagonal.shape
-    _, radius = spectrum(system)
+    _, radius = system.spectrum
     terms = 2 * math.pi * radius * float(thicknesses.abs().max()) + 20
     # Diagonalising takes about 12 N³ (real), 30 N³ (complex) or 200 N³ (not Hermitian)
     # multiplications at the speed of a matrix product; a product with few columns is bound by
@@ -116,20 +127,6 @@ def choose_solver(system: Dynamics, thicknesses: torch.Tensor) -> Literal["eigen
     eigen = beams * (12 if system.real else 200 if system.absorbs else 30)
     product = (2 if system.real else 8) * (1 if directions >= 8 else 6)
     return "chebyshev" if terms * product < eigen else "eigen"
-
-
-def spectrum(system: Dynamics) -> tuple[float, float]:
-    """Centre and radius in 1/Å of an interval that holds the eigenvalues of every direction."""
-    edge = torch.linalg.eigvalsh(_hermitian(system.coupling))[[0, -1]] * system.scale.abs().max()
-    diagonal = system.diagonal.real
-    low = float(diagonal.min() + edge[0])
-    high = float(diagonal.max() + edge[1])
-    return (low + high) / 2, max((high - low) / 2, 1e-9) * 1.0001
-
-
-def _hermitian(matrix: torch.Tensor) -> torch.Tensor:
-    symmetric: torch.Tensor = (matrix + matrix.mH) / 2
-    return symmetric
 
 
 def _by_eigenvectors(
@@ -164,7 +161,7 @@ def _by_chebyshev(
     system: Dynamics, thicknesses: torch.Tensor, tolerance: float, entry: torch.Tensor | None
 ) -> tuple[float, _Sums]:
     """The waves (T, N, K) but for the phase exp(2πi c t), and c in 1/Å."""
-    centre, radius = spectrum(system)
+    centre, radius = system.spectrum
     weights = _series(thicknesses, radius, tolerance)
     diagonal = ((system.diagonal.mT - centre) / radius).contiguous()
     coupling = system.coupling / radius
