@@ -201,7 +201,7 @@ def cbed(
         if figure is not None:
             titles = [f"{_title(phase, zone)}  {t / 10:g} nm" for t in depths]
             radius = semiangle * 1e-3 / _wavelength(voltage) / pixel
-            _draw(figure, images, pixel, pattern, titles, radius + 3)
+            _draw(figure, images, pixel, pattern, titles, radius + 3, radius)
     totals = {"in_frame": [float(v) for v in images.sum((1, 2))]}
     _tell(pattern, facts | totals, json, [p for p in (output, figure) if p is not None])
 
@@ -364,10 +364,13 @@ def _draw(
     pattern: SpotPattern,
     titles: Sequence[str],
     clearance: float,
+    radius: float = 0.0,
 ) -> None:
     from diskern.report.simulation_figure import save_simulation_figure, simulation_figure
 
-    drawn = simulation_figure(images, pixel, pattern, titles=titles, clearance=clearance)
+    drawn = simulation_figure(
+        images, pixel, pattern, titles=titles, clearance=clearance, radius=radius
+    )
     save_simulation_figure(path, drawn)
 
 

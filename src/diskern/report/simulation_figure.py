@@ -35,6 +35,7 @@ def simulation_figure(
     titles: Sequence[str] = (),
     gamma: float = 0.4,
     clearance: float = 8.0,
+    radius: float = 0.0,
 ) -> Figure:
     """Draw one pattern or a thickness series side by side.
 
@@ -45,7 +46,8 @@ def simulation_figure(
     pattern : reflections to label on the first image, strongest first.
     titles : a line over each image.
     gamma : exponent of the grey scale.
-    clearance : distance in px of a label from its reflection (a disk's radius, say).
+    clearance : distance in px of a label from its reflection.
+    radius : of the disks in px; 0 for spots.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -68,7 +70,7 @@ def simulation_figure(
         if i < len(titles):
             axes.set_title(titles[i], fontsize=10)
     if pattern is not None:
-        _draw_indices(grid[0], pattern, stack.shape[1:], pixel_size, clearance)
+        _draw_indices(grid[0], pattern, stack.shape[1:], pixel_size, clearance, radius)
     return figure
 
 
@@ -88,6 +90,7 @@ def _draw_indices(
     shape: tuple[int, ...],
     pixel_size: float,
     clearance: float,
+    radius: float,
 ) -> None:
     """hkl above the strongest reflections, left out where labels would overlap.
 
@@ -96,9 +99,9 @@ def _draw_indices(
     height, width = shape
     rows, cols = Detector((height, width), pixel_size).pixels(pattern.q)
     shortest = np.linalg.norm(pattern.q, axis=1).min(initial=np.inf) / pixel_size
-    inside_disks = 2 * clearance > shortest
-    rows = rows - (0.0 if inside_disks else clearance)
-    across = "center" if inside_disks else "baseline"
+    overlap = 2 * radius > shortest
+    rows = rows - (0.0 if overlap else clearance)
+    across = "center" if overlap else "baseline"
     room = np.array([0.045 * height, 0.085 * width])
     placed: list[NDArray[Any]] = []
     for hkl, row, col in zip(pattern.hkl, rows, cols, strict=True):
