@@ -122,28 +122,6 @@ def test_moving_the_probe_by_a_lattice_vector_changes_nothing():
     assert apart(between, here) > 0.05
 
 
-@pytest.mark.parametrize("crystal", [WARM, WURTZITE], ids=["real", "complex"])
-@pytest.mark.parametrize("absorption", [None, 0.05])
-def test_solvers_agree_on_a_wave_that_enters_in_many_beams(crystal, absorption):
-    kept = BlochOptions(g_max=1.2, s_max=0.05, absorption=absorption, solver="eigen")
-    rng = np.random.default_rng(4)
-    start = zone_axis_orientation(crystal, (0, 0, 1))
-    waves = BlochWaves(crystal, start, 200e3, kept)
-    shape = (9, len(waves))
-    k = rng.normal(scale=0.05, size=(9, 2))
-    entry = rng.normal(size=shape) + 1j * rng.normal(size=shape)
-    exact = waves.amplitudes([0.0, 120.0], k, entry)
-    assert np.allclose(exact[:, 0].numpy(), entry, atol=1e-9)
-    other = BlochWaves(crystal, start, 200e3, replace(kept, solver="chebyshev"))
-    assert np.allclose(other.amplitudes([0.0, 120.0], k, entry), exact, atol=1e-8)
-    flux = other.intensities([0.0, 120.0], k, entry)
-    assert np.allclose(flux, exact.abs().numpy() ** 2, atol=1e-7)
-    alone = np.zeros(shape)
-    alone[:, 0] = 1
-    for solver in (waves, other):
-        assert np.allclose(solver.amplitudes([120.0], k, alone), solver.amplitudes([120.0], k))
-
-
 def test_simulate_cbed_takes_several_semiangles():
     known = {"thickness": [100.0, 200.0], "shape": SHAPE, "pixel_size": PIXEL, "options": FAST}
     both = simulate_cbed(WARM, (0, 1, 1), semiangle=(2.0, 8.0), **known)

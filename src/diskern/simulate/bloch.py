@@ -198,38 +198,26 @@ class BlochWaves:
         return choose_solver(self.system(k_transverse), t)
 
     def amplitudes(
-        self,
-        thicknesses: ArrayLike,
-        k_transverse: ArrayLike | None = None,
-        entry: ArrayLike | None = None,
+        self, thicknesses: ArrayLike, k_transverse: ArrayLike | None = None
     ) -> torch.Tensor:
-        """(K, T, N) complex φ_g whose squares are fluxes, for T thicknesses in Å.
-
-        ``entry`` (K, N) are the φ_g on the entrance face: a wave of one direction enters in the
-        direct beam (the default), a coherent probe in all beams that lie in its aperture.
-        """
-        return self._in_chunks(propagate, thicknesses, k_transverse, entry)
+        """(K, T, N) complex φ_g whose squares are fluxes, for T thicknesses in Å."""
+        return self._in_chunks(propagate, thicknesses, k_transverse)
 
     def intensities(
-        self,
-        thicknesses: ArrayLike,
-        k_transverse: ArrayLike | None = None,
-        entry: ArrayLike | None = None,
+        self, thicknesses: ArrayLike, k_transverse: ArrayLike | None = None
     ) -> torch.Tensor:
         """(K, T, N) fluxes as fractions of the incident beam; sum over N is 1 unless absorbed."""
-        return self._in_chunks(propagate_flux, thicknesses, k_transverse, entry)
+        return self._in_chunks(propagate_flux, thicknesses, k_transverse)
 
     def _in_chunks(
         self,
-        solve: Callable[[Dynamics, torch.Tensor, Solver, float, torch.Tensor | None], torch.Tensor],
+        solve: Callable[[Dynamics, torch.Tensor, Solver, float], torch.Tensor],
         thicknesses: ArrayLike,
         k_transverse: ArrayLike | None,
-        entry: ArrayLike | None,
     ) -> torch.Tensor:
         t = torch.as_tensor(_thicknesses(thicknesses), device=self.options.device)
         k_t = np.zeros((1, 2)) if k_transverse is None else np.asarray(k_transverse, float)
         k_t = k_t.reshape(-1, 2)
-        start = None if entry is None else self._tensor(np.asarray(entry))
         solver, held = self.options.solver, max(len(self), len(t))
         whole = self.system(k_t)
         if solver == "auto":
@@ -243,7 +231,6 @@ class BlochWaves:
                 t,
                 solver,
                 self.tolerance,
-                None if start is None else start[i : i + step],
             )
             for i in range(0, len(k_t), step)
         ]

@@ -60,34 +60,22 @@ class Dynamics:
         high = float(diagonal.max() + edge[1])
         return (low + high) / 2, max((high - low) / 2, 1e-9) * 1.0001
 
-    def twice(self) -> Dynamics:
-        """All directions, and all of them once more."""
-        return Dynamics(self.diagonal.repeat(2, 1), self.coupling, self.scale.repeat(2))
-
 
 def propagate(
     system: Dynamics,
     thicknesses: torch.Tensor,
     solver: Solver = "auto",
     tolerance: float = 1e-12,
-    entry: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(K, T, N) complex amplitudes at (T,) thicknesses in Å.
 
     ``tolerance`` bounds the truncation of the Chebyshev series; the eigen-solver is exact to
-    rounding.  ``entry`` (K, N) holds the amplitudes in which the wave enters, real or complex;
-    by default all of it enters in beam 0.
+    rounding.  All of the wave enters in beam 0.
     """
     chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
     if chosen == "eigen":
-        return _by_eigenvectors(system, thicknesses, entry)
-    if entry is not None and entry.is_complex() and system.real:
-        # The real and the imaginary part on their own keep every matrix real.
-        parts = torch.cat([entry.real, entry.imag])
-        halves = propagate(system.twice(), thicknesses, chosen, tolerance, parts)
-        real, imaginary = halves.chunk(2)
-        return real + 1j * imaginary
-    centre, sums = _by_chebyshev(system, thicknesses, tolerance, entry)
+        return _by_eigenvectors(system, thicknesses)
+    centre, sums = _by_chebyshev(system, thicknesses, tolerance)
     totals = [total.view(sums.shape) for total in sums.totals]
     waves = totals[0] if len(totals) == 1 else torch.complex(*totals)
     turn = torch.exp(2j * math.pi * centre * thicknesses.double()).to(waves.dtype)
@@ -100,14 +88,13 @@ def propagate_flux(
     thicknesses: torch.Tensor,
     solver: Solver = "auto",
     tolerance: float = 1e-12,
-    entry: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(K, T, N) squares of the amplitudes of `propagate`, without their phases."""
     chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
-    if chosen == "eigen" or (entry is not None and entry.is_complex()):
-        waves = propagate(system, thicknesses, chosen, tolerance, entry)
+    if chosen == "eigen":
+        waves = propagate(system, thicknesses, chosen, tolerance)
         return waves.real**2 + waves.imag**2
-    _, sums = _by_chebyshev(system, thicknesses, tolerance, entry)
+    _, sums = _by_chebyshev(system, thicknesses, tolerance)
     total = sums.totals[0]
     if total.is_complex():
         flux = total.real**2 + total.imag**2
@@ -129,26 +116,19 @@ def choose_solver(system: Dynamics, thicknesses: torch.Tensor) -> Literal["eigen
     return "chebyshev" if terms * product < eigen else "eigen"
 
 
-def _by_eigenvectors(
-    system: Dynamics, thicknesses: torch.Tensor, entry: torch.Tensor | None
-) -> torch.Tensor:
+def _by_eigenvectors(system: Dynamics, thicknesses: torch.Tensor) -> torch.Tensor:
     A = system.scale[:, None, None] * system.coupling[None]
     if system.absorbs and not A.is_complex():
         A = A.to(system.diagonal.dtype)
     A = A + torch.diag_embed(system.diagonal)
     if system.absorbs:
         values, vectors = torch.linalg.eig(A)
-        if entry is None:
-            entry = torch.zeros_like(system.diagonal)
-            entry[:, 0] = 1
+        entry = torch.zeros_like(system.diagonal)
+        entry[:, 0] = 1
         excitation = torch.linalg.solve(vectors, entry.to(vectors.dtype))
-    elif entry is None:
-        values, vectors = torch.linalg.eigh(A)
-        excitation = vectors[:, 0, :].conj()
     else:
         values, vectors = torch.linalg.eigh(A)
-        common = torch.promote_types(vectors.dtype, entry.dtype)
-        excitation = (vectors.mH.to(common) @ entry.to(common)[..., None])[..., 0]
+        excitation = vectors[:, 0, :].conj()
     # Phases reach hundreds of radians: float64 for them even where the vectors are float32.
     wide = torch.complex128
     phase = torch.exp(2j * math.pi * thicknesses.double()[None, :, None] * values.to(wide)[:, None])
@@ -158,7 +138,7 @@ def _by_eigenvectors(
 
 
 def _by_chebyshev(
-    system: Dynamics, thicknesses: torch.Tensor, tolerance: float, entry: torch.Tensor | None
+    system: Dynamics, thicknesses: torch.Tensor, tolerance: float
 ) -> tuple[float, _Sums]:
     """The waves (T, N, K) but for the phase exp(2πi c t), and c in 1/Å."""
     centre, radius = system.spectrum
@@ -166,8 +146,6 @@ def _by_chebyshev(
     diagonal = ((system.diagonal.mT - centre) / radius).contiguous()
     coupling = system.coupling / radius
     dtype = torch.promote_types(coupling.dtype, diagonal.dtype)
-    if entry is not None:
-        dtype = torch.promote_types(dtype, entry.dtype)
     coupling, diagonal = coupling.to(dtype), diagonal.to(dtype)
     # A row per beam; the scale of each direction and the factor 2 of the recursion go along.
     twice = 2 * system.scale.to(diagonal.real.dtype)
@@ -175,10 +153,7 @@ def _by_chebyshev(
 
     total = _Sums(len(thicknesses), diagonal)
     before = total.next()
-    if entry is None:
-        before.zero_()[0] = 1
-    else:
-        before.copy_(entry.mT)
+    before.zero_()[0] = 1
     total.add(weights[0])
     now = total.next()
     torch.mm(coupling, before, out=now).mul_(system.scale).addcmul_(diagonal, before)
