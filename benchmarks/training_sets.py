@@ -36,6 +36,10 @@ CASES: dict[str, tuple[str, list[dict[str, object]]]] = {
         "quartets-2022",
         [{"source": "common", "max_volume": 120.0}],
     ),
+    "quartets, random crystals": (
+        "quartets-2022",
+        [{"source": "random", "count": 60, "max_volume": 600.0}],
+    ),
 }
 
 
