@@ -32,8 +32,8 @@ INTENSITY_STEPS = 6
 """Directions to a fringe of intensity, 1/(λ t) for a reflection of 1 1/Å."""
 WAVE_STEPS = 3
 """The same for waves, which turn half as fast once half of each beam's phase is taken out.
-Patterns of 460 Å then have 0.6 to 0.9 % of their intensity elsewhere, with 4 to the fringe 0.2 to
-0.4 %; thinner ones less."""
+Patterns of 460 Å then have 0.2 to 0.9 % of their intensity elsewhere, those of 210 Å in the same
+series below 0.05 % (`benchmarks/coherent_probe.py`)."""
 MOST_VALUES = 2**22
 """Values of disks, of all thicknesses, drawn at a time."""
 
