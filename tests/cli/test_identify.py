@@ -30,6 +30,14 @@ def test_stage_angles_are_in_the_order_of_the_files(identify_says, answer):
     assert asked.calls[0][1]["options"].tilts == [-20.0, 1.5]
 
 
+def test_frames_may_each_be_a_pattern_with_a_stage_angle(identify_says, answer):
+    asked = identify_says(answer)
+    assert run(["identify", "stack.tif", "--frames", "each", "--tilts=-20,0,20"]) == 0
+    options = asked.calls[0][1]["options"]
+    assert (options.frames, options.tilts) == ("each", [-20.0, 0.0, 20.0])
+    assert run(["identify", "stack.tif", "--tilts=-20,0,20"]) != 0
+
+
 def test_the_network_is_asked_unless_told_not_to(identify_says, answer):
     asked = identify_says(answer)
     assert run(["identify", "a.tif"]) == 0

@@ -166,3 +166,26 @@ def test_a_pattern_without_crystal_keeps_its_place_among_the_others():
     assert best.zone_axes[0] is None
     assert len(best.hkl[1]) == len(answer.analyses[1].spots)
     assert any("left out" in reason for reason in answer.reasons)
+
+
+def test_frames_of_a_stack_are_one_pattern_or_each_their_own(tmp_path):
+    stack = np.stack([image_of("Si", zone, 5) for zone in ((0, 1, 1), (1, 1, 2))])
+    np.save(tmp_path / "stack.npy", stack)
+    known = {"pixel_size": PIXEL, "elements": ["Si"]}
+    apart = dk.identify(
+        tmp_path / "stack.npy", **known, options=IdentifyOptions(frames="each", network=False)
+    )
+    zones = [sorted(map(abs, z[0].uvw)) for z in apart.zone_axes]
+    assert zones == [[0, 1, 1], [1, 1, 2]]
+    assert [a.pattern.source for a in apart.analyses] == ["stack.npy[0,0]", "stack.npy[0,1]"]
+    mean = dk.identify(tmp_path / "stack.npy", **known, options=IdentifyOptions(network=False))
+    assert len(mean.analyses) == 1
+    assert any("mean of 2 frames" in note for note in mean.analyses[0].pattern.notes)
+
+
+def test_a_film_is_no_set_of_patterns(tmp_path):
+    np.save(tmp_path / "film.npy", np.zeros((21, 32, 32)))
+    with pytest.raises(DiskernError, match=r"film\.npy: 21 frames .* 20 at most"):
+        dk.identify(tmp_path / "film.npy", options=IdentifyOptions(frames="each"))
+    with pytest.raises(DiskernError, match="frames='all' is unknown"):
+        dk.identify(tmp_path / "film.npy", options=IdentifyOptions(frames="all"))

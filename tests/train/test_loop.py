@@ -11,6 +11,7 @@ from small_disks import smoke
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
+from diskern.train import loop
 from diskern.train.checkpoint import checkpoints_in
 from diskern.train.loop import build_net, train
 from diskern.train.schedules import OptimiserTable, StepwiseTable
@@ -40,6 +41,22 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     alone = train(smoke(), tmp_path / "alone", stop_after=2)
     helped = train(smoke().model_copy(update={"workers": 1}), tmp_path / "helped", stop_after=2)
     assert torch.equal(weights(alone.net), weights(helped.net))
+
+
+def test_patterns_that_the_weights_have_seen_are_passed_over(tmp_path: Path) -> None:
+    recipe = smoke()
+    asked: list[int] = []
+    training = loop._Training(
+        recipe.model_copy(
+            update={"checkpoint": recipe.checkpoint.model_copy(update={"seen": 100})}
+        ),
+        tmp_path,
+        loop.Ranks(),
+    )
+    block = training.source.block
+    training.source.block = lambda n: asked.append(n) or block(n)  # type: ignore[method-assign]
+    training.run(False, lambda words: None, 2)
+    assert asked == [200, 201, 202, 203]
 
 
 def test_a_folder_holds_one_training(tmp_path: Path) -> None:

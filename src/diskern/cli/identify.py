@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -62,6 +62,12 @@ Tilts = Annotated[
 Dataset = Annotated[
     str | None, _option(_KNOWN, "NAME", "Which dataset of the file, where it holds several.")
 ]
+Frames = Annotated[
+    Literal["mean", "each"],
+    _option(
+        _KNOWN, "mean|each", "Take a stack of frames as one pattern, or each as one of its own."
+    ),
+]
 Network = Annotated[
     bool,
     typer.Option(
@@ -87,6 +93,7 @@ def identify(
     candidates: Candidates = None,
     tilts: Tilts = None,
     dataset: Dataset = None,
+    frames: Frames = "mean",
     network: Network = True,
     json: Json = None,
     report: Report = None,
@@ -107,9 +114,10 @@ def identify(
         raise DiskernError(f"--pixel-size-error {pixel_size_error:g} is not in 0 to 50 %")
     known: dict[str, Any] = {
         "dataset": dataset,
+        "frames": frames,
         "network": network,
         "scale_bar": None if scale_bar is None else scale_bar / 10,
-        "tilts": _tilts(tilts, len(files)),
+        "tilts": _tilts(tilts, None if frames == "each" else len(files)),
         "pixel_size_error": None if pixel_size_error is None else pixel_size_error / 100,
     }
     energy = None if voltage is None else voltage * 1e3
@@ -198,8 +206,8 @@ def _phase(name: str) -> Crystal:
     raise DiskernError(f"--calibrant {name} is no common phase; give its CIF file instead")
 
 
-def _tilts(words: str | None, patterns: int) -> list[float] | None:
-    """One stage angle a pattern, in degrees."""
+def _tilts(words: str | None, patterns: int | None) -> list[float] | None:
+    """One stage angle a pattern, in degrees; how many there must be may not be known yet."""
     if words is None:
         return None
     try:
@@ -208,7 +216,7 @@ def _tilts(words: str | None, patterns: int) -> list[float] | None:
         raise DiskernError(
             f"--tilts {words} are not numbers; give degrees, e.g. =-20,0,15"
         ) from None
-    if len(angles) != patterns:
+    if patterns is not None and len(angles) != patterns:
         raise DiskernError(f"--tilts names {len(angles)} angles for {patterns} patterns")
     return angles
 

@@ -34,6 +34,8 @@ def blocks(identification: Identification) -> Iterator[RenderableType]:
     yield _titled("Patterns", _patterns(identification))
     for index, analysis in enumerate(identification.analyses):
         yield from _lattices(identification, index)
+        for note in analysis.pattern.notes:
+            yield Text(f"  {_name(identification, index)}: {one_line(note)}", style="dim")
         if analysis.refusal is not None and len(identification.analyses) > 1:
             yield Text(f"  {_name(identification, index)}: {one_line(analysis.refusal)}", "yellow")
     levels = (

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,8 @@ from diskern.symmetry.second_opinion import second_opinion, sets_of_both
 PatternLike: TypeAlias = "Pattern | Scan | str | os.PathLike[str] | Any"
 Candidates: TypeAlias = "Sequence[Crystal] | Sequence[str | Path] | str | Path"
 
+MOST_FRAMES = 20
+"""Frames of one file that can be patterns of their own; longer stacks are scans or films."""
 MOST_INDEXED = 400
 """Candidates up to which each is indexed; of more, those whose nets fit best."""
 SHORTLIST = 150
@@ -60,6 +62,8 @@ class IdentifyOptions:
     prior : what is held of the symmetry before any pattern is seen; by default
         `Prior.natural`, in which frequent space groups count more.
     dataset : which dataset of each file, where a file holds several, or None.
+    frames : what the frames of a stack or scan are: "mean", one pattern, seen in all of them, or
+        "each", up to `MOST_FRAMES` patterns of their own.
     limit : how many phases to keep in the answer.
     network : whether the trained network has a say in the symmetry beside the rules.
     """
@@ -70,6 +74,7 @@ class IdentifyOptions:
     scale_bar: float | None = None
     prior: Prior | None = None
     dataset: str | None = None
+    frames: Literal["mean", "each"] = "mean"
     limit: int = 10
     network: bool = True
 
@@ -89,7 +94,8 @@ def identify(
     Parameters
     ----------
     patterns : one or more patterns of the same crystal: `Pattern`, (Q_y, Q_x) array, or the path
-        of a file.  Of a `Scan` the average pattern is taken.
+        of a file.  Of a `Scan` the average pattern is taken, or every frame: see
+        `IdentifyOptions.frames`.
     pixel_size : 1/Å per pixel for all patterns; by default what each file states.
     energy : beam energy in eV; by default what each file states.
     elements : symbols of all elements that may be present; phases with others are not tried.
@@ -114,7 +120,11 @@ def identify(
     if not inputs:
         raise DiskernError("no patterns given; name at least one file")
     allowed = None if elements is None else sorted(check_elements(elements))
-    loaded = [_load(p, pixel_size, energy, options, tell) for p in inputs]
+    loaded = [
+        _calibrated(pattern, pixel_size, energy, options)
+        for given in inputs
+        for pattern in _load(given, options, tell)
+    ]
     crystals = _candidates(candidates, allowed)
     analyses = agreed([_analyse(p, options, tell) for p in loaded])
     provenance = _provenance(inputs, pixel_size, energy, allowed, crystals, options)
@@ -162,19 +172,40 @@ def _is_one(patterns: Any) -> bool:
 
 
 def _load(
-    given: PatternLike,
-    pixel_size: float | None,
-    energy: float | None,
-    options: IdentifyOptions,
-    tell: Callable[[str], None],
-) -> Pattern:
-    """One pattern with the calibration the user stated."""
+    given: PatternLike, options: IdentifyOptions, tell: Callable[[str], None]
+) -> list[Pattern]:
+    """The patterns of one input; one, unless every frame of a stack is to be a pattern."""
     if isinstance(given, str | os.PathLike):
         tell(f"reading {Path(given).name}")
         given = read(given, dataset=options.dataset)
     if isinstance(given, Scan):
-        given = given.mean_pattern()
-    pattern = given if isinstance(given, Pattern) else Pattern.from_array(given)
+        return _frames(given, options.frames)
+    return [given if isinstance(given, Pattern) else Pattern.from_array(given)]
+
+
+def _frames(scan: Scan, frames: str) -> list[Pattern]:
+    """The mean of a stack or scan, or its frames."""
+    if frames not in ("mean", "each"):
+        raise DiskernError(f'frames={frames!r} is unknown; use "mean" or "each"')
+    count = scan.shape[0] * scan.shape[1]
+    if frames == "each":
+        if count > MOST_FRAMES:
+            raise DiskernError(
+                f"{scan.source or 'the scan'}: {count} frames cannot each be a pattern of its own; "
+                f"{MOST_FRAMES} at most"
+            )
+        return list(scan.patterns())
+    mean = scan.mean_pattern()
+    if not 1 < count <= MOST_FRAMES:
+        return [mean]
+    note = f'The mean of {count} frames; if they are patterns of their own, ask for frames "each".'
+    return [replace(mean, notes=(*mean.notes, note))]
+
+
+def _calibrated(
+    pattern: Pattern, pixel_size: float | None, energy: float | None, options: IdentifyOptions
+) -> Pattern:
+    """A pattern with the calibration the user stated."""
     # Through from_array once more, so that a stated value is checked as any other.
     pattern = replace(
         pattern,

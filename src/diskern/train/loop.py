@@ -134,10 +134,11 @@ class _Training:
         last = options.steps if stop_after is None else min(options.steps, stop_after)
         begun, first = time.monotonic(), self.step
         steps = _Steps(self.source, options.batch // self.task.per_block, self.ranks)
+        seen = self.recipe.checkpoint.seen
         loader: DataLoader[list[Block]] = DataLoader(
             steps,
             batch_size=None,
-            sampler=range(self.step, last),
+            sampler=range(seen + self.step, seen + last),
             num_workers=self.recipe.workers,
             collate_fn=_as_it_is,
         )

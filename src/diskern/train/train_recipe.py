@@ -34,8 +34,10 @@ class NetTable(StartTable):
 
 
 class CheckpointTable(Table):
-    """When to save and to look at the validation side."""
+    """When to save and to look at the validation side, and with which patterns to begin."""
 
+    seen: Annotated[int, Field(ge=0)] = 0
+    """Steps' worth of patterns to pass over: those that the weights to start from have seen."""
     every: Count = 500
     """Steps."""
     keep: Count = 2
