@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_probe import Probe
 from diskern.nets.correlation import correlate
@@ -38,7 +39,13 @@ from diskern.nets.disk_units import volts_of
 from diskern.nets.proposer import Proposals, Proposer
 from diskern.nets.registry import Model, load
 from diskern.train.disks import DiskSet
-from diskern.train.disks_evaluate import FoundDisks, best_threshold, evaluate, summary
+from diskern.train.disks_evaluate import (
+    SEEN,
+    FoundDisks,
+    best_threshold,
+    evaluate,
+    summary,
+)
 from diskern.train.disks_fourier import image_peaks
 from diskern.train.disks_recipe import DisksRecipe
 from diskern.train.samples import Block
@@ -49,6 +56,8 @@ Floats = NDArray[np.float64]
 DOSES = (1e3, 1e4, 1e5, 1e6, 1e7)
 RADII = (2.0, 3.0, 4.5, 8.0)
 DIFFUSE = (0.0, 0.1, 0.3, 1.0)
+NEIGHBOUR = (0.0, 1.0, 1.5, 2.0, 2.5, 4.0, np.inf)
+"""Distances to the next visible disk in radii: below 2 they overlap."""
 
 
 def say(line: str) -> None:
@@ -130,6 +139,17 @@ def aligned(values: Floats, pattern: NDArray[np.int64]) -> Floats:
     return out
 
 
+def crowding(found: FoundDisks) -> Floats:
+    """(N,) distance to the nearest other visible disk of the pattern, in radii."""
+    out = np.full(len(found.place), np.inf)
+    for pattern in range(found.patterns):
+        mine = np.flatnonzero((found.pattern == pattern) & (found.visibility >= SEEN))
+        if len(mine) > 1:
+            distance = cKDTree(found.place[mine]).query(found.place[mine], k=2)[0][:, 1]
+            out[mine] = distance / found.radius[mine]
+    return out
+
+
 def recall_at(found: FoundDisks, precision: float) -> float:
     """Largest recall at a threshold at which so many candidates are right; 0 where none is."""
     levels = np.linspace(0.03, 0.99, 97)
@@ -150,13 +170,13 @@ def detection_table(rows: dict[str, tuple[FoundDisks, float]]) -> None:
         place = np.median(np.hypot(*found.miss[found.measured(level)].T))
         line = f"{name:18} {found.recall(level):7.3f} {found.precision(level):9.3f} {place:9.3f}"
         say(f"{line} {recall_at(found, 0.95):15.3f}")
-    bins = (("dose", DOSES), ("radius", RADII), ("diffuse", DIFFUSE))
+    bins = (("dose", DOSES), ("radius", RADII), ("diffuse", DIFFUSE), ("neighbour", NEIGHBOUR))
     say("recall in bins")
     for word, edges in bins:
         for low, high in pairwise(edges):
             line = f"  {word:8} {low:8.3g} to {high:8.3g}"
             for name, (found, level) in rows.items():
-                value = getattr(found, word)
+                value = crowding(found) if word == "neighbour" else getattr(found, word)
                 line += f"  {name} {found.recall(level, (value >= low) & (value < high)):.3f}"
             say(line)
 

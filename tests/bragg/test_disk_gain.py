@@ -1,10 +1,10 @@
-"""Counts per electron from the noise."""
+"""Counts per electron, and without any, from the noise."""
 
 import numpy as np
 import pytest
 from disk_patterns import grid_places, simulate
 
-from diskern.bragg.disk_gain import estimate_gain
+from diskern.bragg.disk_gain import Response, estimate_response
 
 EVERYWHERE = np.ones((96, 96), bool)
 
@@ -16,13 +16,38 @@ def counts() -> np.ndarray:
 
 
 def test_counted_electrons_have_gain_one(counts: np.ndarray) -> None:
-    assert estimate_gain(counts, EVERYWHERE) == 1.0
+    assert estimate_response(counts, EVERYWHERE) == Response(1.0, 0.0)
 
 
 @pytest.mark.parametrize("gain", [0.013, 7.3, 410.5])
 def test_any_other_gain_is_told(counts: np.ndarray, gain: float) -> None:
     scaled = (counts * gain).astype(np.float32)
-    assert estimate_gain(scaled, EVERYWHERE) == pytest.approx(gain, rel=0.25)
+    found = estimate_response(scaled, EVERYWHERE)
+    assert found.gain == pytest.approx(gain, rel=0.25)
+    assert found.dark == 0
+
+
+@pytest.mark.parametrize("dark", [-400.0, -2000.0])
+@pytest.mark.parametrize("gain", [0.2, 1.0, 7.3])
+def test_counts_that_begin_below_zero_tell_the_dark_level(
+    counts: np.ndarray, gain: float, dark: float
+) -> None:
+    found = estimate_response((counts * gain + dark).astype(np.float32), EVERYWHERE)
+    # Fringes roughen bright tiles, so that some of the background is taken for dark.
+    assert dark - 5 * gain < found.dark < dark + 20 * gain
+    assert 0.7 * gain < found.gain < 2.5 * gain
+
+
+@pytest.mark.parametrize("dark", [400.0, -3.0])
+def test_a_dark_level_that_is_known_leaves_the_gain(counts: np.ndarray, dark: float) -> None:
+    found = estimate_response((counts * 7.3 + dark).astype(np.float32), EVERYWHERE, dark)
+    assert found.gain == pytest.approx(7.3, rel=0.25)
+    assert found.electrons(np.full(1, dark + found.gain, np.float32)) == pytest.approx(1, rel=1e-3)
+
+
+def test_noise_about_zero_is_no_dark_level() -> None:
+    read = np.random.default_rng(0).normal(0, 5.0, (8, 96, 96)).astype(np.float32)
+    assert estimate_response(read, EVERYWHERE).dark == 0
 
 
 def test_masked_pixels_do_not_count(counts: np.ndarray) -> None:
@@ -30,14 +55,14 @@ def test_masked_pixels_do_not_count(counts: np.ndarray) -> None:
     mask[10:14], mask[:, 70] = False, False
     spoilt = counts * np.float32(7.3)
     spoilt[:, ~mask] = 60_000 * np.random.default_rng(0).random((~mask).sum())
-    assert estimate_gain(spoilt, mask) == pytest.approx(7.3, rel=0.25)
+    assert estimate_response(spoilt, mask).gain == pytest.approx(7.3, rel=0.25)
 
 
 @pytest.mark.parametrize("value", [0.0, 12.0])
 def test_constant_patterns_say_nothing(value: float) -> None:
-    assert estimate_gain(np.full((3, 96, 96), value, np.float32), EVERYWHERE) == 1.0
+    assert estimate_response(np.full((3, 96, 96), value, np.float32), EVERYWHERE) == Response()
 
 
 def test_tiny_patterns_say_nothing() -> None:
     tiny = np.random.default_rng(0).poisson(9.0, (4, 5, 5)).astype(np.float32)
-    assert estimate_gain(tiny, np.ones((5, 5), bool)) == 1.0
+    assert estimate_response(tiny, np.ones((5, 5), bool)) == Response()

@@ -51,6 +51,18 @@ def test_strongest_first_in_each_pattern() -> None:
         assert (np.diff(disks.intensity[disks.pattern == n]) <= 0).all()
 
 
+@pytest.mark.parametrize(("dark", "told"), [(-200.0, None), (300.0, 300.0)])
+def test_a_dark_level_moves_no_disk(dark: float, told: float | None) -> None:
+    place = grid_places(4, 96, 26)
+    seen = simulate(place, np.full((4, 9), 5000.0), background=2.0)
+    plain = find_disks(seen.counts, probe_of())
+    moved = find_disks(seen.counts + np.float32(dark), probe_of(), options=DiskOptions(dark=told))
+    assert len(plain) == 36
+    np.testing.assert_allclose(moved.row, plain.row, atol=1e-4)
+    np.testing.assert_allclose(moved.sigma_row, plain.sigma_row, rtol=1e-3)
+    np.testing.assert_allclose(moved.background, plain.background + dark, atol=0.01)
+
+
 def test_gain_scales_counts_and_nothing_else() -> None:
     place = grid_places(8, 96, 26)
     seen = simulate(place, np.full((8, 9), 6000.0))
@@ -117,6 +129,7 @@ def test_candidates_of_a_proposer_are_measured() -> None:
         ({"mask": np.zeros((96, 96), bool)}, "no pixel"),
         ({"options": DiskOptions(gain=-1.0)}, "gain"),
         ({"options": DiskOptions(gain=float("nan"))}, "gain"),
+        ({"options": DiskOptions(dark=float("nan"))}, "dark"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(change: dict, words: str) -> None:

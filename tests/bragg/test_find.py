@@ -20,6 +20,7 @@ from diskern.patterns.pattern import Pattern, Scan
 class Options:
     power: float = 1.0
     gain: float | None = 1.0
+    dark: float | None = None
 
 
 class Finder:
@@ -80,7 +81,7 @@ def test_provenance_names_version_input_and_configuration(finder: Finder) -> Non
     about = vectors.provenance
     assert about["program"].startswith("diskern ")
     assert about["input"]["source"] == "a.h5"
-    assert about["configuration"]["options"] == {"power": 0.5, "gain": 1.0}
+    assert about["configuration"]["options"] == {"power": 0.5, "gain": 1.0, "dark": None}
     assert about["configuration"]["probe"]["radius"] == 3
     assert about["probe_estimated"] is False
 

@@ -26,6 +26,7 @@ def probe_of(image) -> Probe:
 @dataclass(frozen=True)
 class DiskOptions:
     gain: float | None = 1.0
+    dark: float | None = None
 
 
 def find_disks(patterns, probe, *, mask=None, options=None, proposer=None) -> Disks:

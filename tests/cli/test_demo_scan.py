@@ -58,7 +58,7 @@ def test_the_scan_is_written_mapped_and_judged(tmp_path: Path, monkeypatch) -> N
     radius = 1.8e-3 / 0.02508 / 0.024
     monkeypatch.setattr(
         "diskern.bragg.disk_probe_estimate.estimate_probe",
-        lambda patterns, mask: Probe.synthetic(patterns.shape[1:], radius, 0.5),
+        lambda patterns, mask, dark: Probe.synthetic(patterns.shape[1:], radius, 0.5),
     )
     told: list[str] = []
     found, facts = demo.map_demo(tmp_path, told.append)

@@ -49,3 +49,11 @@ def test_block_mean_leaves_out_bad_pixels() -> None:
     assert mean[1, 1] == image[4:, 4:].mean()
     assert mean[0, 0] == pytest.approx(image[:4, :4].sum() / 15)
     assert share[0, 0] == pytest.approx(15 / 16)
+
+
+def test_an_image_without_noise_has_none() -> None:
+    image = np.full((64, 64), 0.5, np.float32)
+    image[30:34, 30:34] = 7.25
+    noise = estimate_noise(image, np.ones(image.shape, bool))
+    assert noise.gain == 0
+    assert np.isfinite(noise.floor)

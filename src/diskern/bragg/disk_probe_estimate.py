@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diskern.bragg.disk_gain import estimate_gain
+from diskern.bragg.disk_gain import estimate_response
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_probe_measure import cut_windows, probe_of_windows
 from diskern.bragg.disk_refine import refine_disks
@@ -50,13 +50,18 @@ ROUNDS = 2
 """Times that disks are measured with the last probe."""
 
 
-def estimate_probe(patterns: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> Probe:
+def estimate_probe(
+    patterns: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None = None,
+    dark: float | None = None,
+) -> Probe:
     """The probe that a sample of patterns was taken with.
 
     Parameters
     ----------
     patterns : (B, H, W) counts, a few dozen spread over the scan.
     mask : (H, W) True where a pixel may be used.
+    dark : counts of a pixel that no electron meets, where they are known.
 
     Raises
     ------
@@ -65,8 +70,8 @@ def estimate_probe(patterns: NDArray[np.float32], mask: NDArray[np.bool_] | None
     """
     shape = (patterns.shape[1], patterns.shape[2])
     good = np.ones(shape, bool) if mask is None else mask
-    gain = estimate_gain(patterns, good)
-    electrons = np.maximum(patterns / np.float32(gain), 0) * good
+    response = estimate_response(patterns, good, dark)
+    electrons = np.maximum(response.electrons(patterns), np.float32(0)) * good.astype(np.float32)
     probe = _fitted_best(electrons, good, _radius(electrons, good))
     for _ in range(ROUNDS):
         disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from scipy.stats import norm
 
-from diskern.bragg.disk_gain import estimate_gain
+from diskern.bragg.disk_gain import Response, estimate_response
 from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_overlap import crowded, left_free, unexplained
 from diskern.bragg.disk_probe import Probe
@@ -45,6 +45,7 @@ class DiskOptions:
     ----------
     false_alarms : disks per pattern that noise alone may make; sets the threshold.
     gain : counts per electron; estimated from the noise by default.
+    dark : counts of a pixel that no electron meets; by default 0, or what negative counts tell.
     orders : largest polynomial order inside a disk; chosen from the radius by default.
     spacing : least distance of two disks in disk radii.
     limit : most disks of a pattern, strongest first.
@@ -52,6 +53,7 @@ class DiskOptions:
 
     false_alarms: float = 0.05
     gain: float | None = None
+    dark: float | None = None
     orders: int | None = None
     spacing: float = 1.0
     limit: int = 1000
@@ -86,8 +88,11 @@ def find_disks(
     """
     chosen = options or DiskOptions()
     counts, good = _checked(patterns, probe, mask, chosen)
-    gain = chosen.gain if chosen.gain is not None else estimate_gain(counts, good)
-    electrons = (counts / np.float32(gain)) if gain != 1 else counts
+    if chosen.gain is None:
+        response = estimate_response(counts, good, chosen.dark)
+    else:
+        response = Response(chosen.gain, chosen.dark or 0.0)
+    electrons, gain = np.maximum(response.electrons(counts), 0), response.gain
     if proposer is None:
         candidates = search_disks(electrons, probe, mask=good, options=chosen)
     else:
@@ -98,7 +103,7 @@ def find_disks(
         found,
         intensity=found.intensity * gain,
         sigma_intensity=found.sigma_intensity * gain,
-        background=found.background * gain,
+        background=found.background * gain + response.dark,
     )
 
 
@@ -246,7 +251,7 @@ def _checked(
     mask: NDArray[np.bool_] | None,
     options: DiskOptions,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Patterns as float32 with nothing negative, and the pixels to use."""
+    """Patterns as float32, and the pixels to use."""
     array = np.asarray(patterns)
     if array.ndim != 3 or array.dtype.kind not in "biuf" or array.size == 0:
         raise DiskernError(
@@ -261,6 +266,8 @@ def _checked(
         )
     if options.gain is not None and not (np.isfinite(options.gain) and options.gain > 0):
         raise DiskernError(f"gain {options.gain}: counts per electron, above 0")
+    if options.dark is not None and not np.isfinite(options.dark):
+        raise DiskernError(f"dark {options.dark}: counts of a pixel that no electron meets")
     good = np.ones(shape, bool) if mask is None else mask
     if not good.any():
         raise DiskernError("the mask leaves no pixel to use")
@@ -271,7 +278,7 @@ def _checked(
             place = np.argwhere(bad & good)[0].tolist()
             raise DiskernError(f"pattern {place[0]} is not finite at {place[1:]}: mask the pixel")
         counts[bad] = 0
-    return np.maximum(counts, 0), good
+    return counts, good
 
 
 def _kernels(

@@ -107,7 +107,8 @@ class DiskTask:
 
         counts = np.asarray(patterns, dtype=np.float32)
         if not np.isfinite(counts).all():
-            counts = np.nan_to_num(counts, nan=0.0, posinf=0.0, neginf=0.0)
+            dark = (self.options.dark if self.options is not None else None) or 0.0
+            counts = np.nan_to_num(counts, nan=dark, posinf=dark, neginf=dark)
         found: Disks = find_disks(
             counts,
             self.probe,
@@ -203,7 +204,7 @@ def prepare_search(
     proposer: Proposer | None = None,
 ) -> Search:
     """Look at a sample of the patterns for what was not given; arguments as above."""
-    from diskern.bragg.disk_gain import estimate_gain
+    from diskern.bragg.disk_gain import estimate_response
     from diskern.bragg.disk_probe_estimate import estimate_probe
     from diskern.bragg.disk_search import DiskOptions
 
@@ -215,10 +216,11 @@ def prepare_search(
         sample = sample_patterns(whole)
     usable = find_mask(sample) if mask is None and sample is not None else _checked(mask, shape)
     if chosen.gain is None and sample is not None:
-        # One gain for all blocks: the same disk must not count more in one than in another.
-        chosen = replace(chosen, gain=estimate_gain(sample, usable))
+        # One for all blocks: the same disk must not count more in one than in another.
+        response = estimate_response(sample, usable, chosen.dark)
+        chosen = replace(chosen, gain=response.gain, dark=response.dark)
     if probe is None and sample is not None:
-        known = estimate_probe(sample, usable)
+        known = estimate_probe(sample, usable, chosen.dark)
     else:
         known = _as_probe(probe)
     if known.image.shape != shape:

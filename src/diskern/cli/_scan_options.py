@@ -42,6 +42,10 @@ ProbeFile = Annotated[
 MaskFile = Annotated[
     Path | None, option(_SEARCH, "FILE", "Image, not 0 where a pixel may be used.", "--mask")
 ]
+DarkLevel = Annotated[
+    float | None,
+    option(_SEARCH, "COUNTS", "What a pixel shows without electrons; 0, or told by negative ones."),
+]
 ProposerName = Annotated[
     str | None,
     option(_SEARCH, "NAME|FILE", "Weights of the network, or none for the classical search."),

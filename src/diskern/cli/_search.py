@@ -40,6 +40,7 @@ class Request:
     step: float | None = None
     probe: Path | None = None
     mask: Path | None = None
+    dark_level: float | None = None
     proposer: str | None = None
     jobs: int = 1
     scheduler: str | None = None
@@ -61,6 +62,7 @@ def search(
     -------
     The vectors, and whether they were found in ``known``.
     """
+    from diskern.bragg.disk_search import DiskOptions
     from diskern.bragg.find import prepare_search
 
     with nullcontext() if tell else progress("looking at the scan"):
@@ -69,6 +71,7 @@ def search(
             scan,
             None if request.probe is None else _image(request.probe, "--probe"),
             mask=None if request.mask is None else _image(request.mask, "--mask") != 0,
+            options=DiskOptions(dark=request.dark_level),
             proposer=_proposer(request, scan),
         )
     if not request.resume:

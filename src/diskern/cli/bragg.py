@@ -22,6 +22,7 @@ def bragg(
     output: Output,
     probe: given.ProbeFile = None,
     mask: given.MaskFile = None,
+    dark_level: given.DarkLevel = None,
     proposer: given.ProposerName = None,
     dataset: given.Dataset = None,
     pixel_size: given.PixelSize = None,
@@ -43,7 +44,18 @@ def bragg(
 
     _check_ending(output)
     request = Request(
-        file, dataset, pixel_size, voltage, step, probe, mask, proposer, jobs, scheduler, resume
+        file,
+        dataset,
+        pixel_size,
+        voltage,
+        step,
+        probe,
+        mask,
+        dark_level,
+        proposer,
+        jobs,
+        scheduler,
+        resume,
     )
     blocks = output.with_name(f"{output.name}.blocks")
     known = output if output.suffix.lower() in _EMD else None

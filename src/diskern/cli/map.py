@@ -18,6 +18,7 @@ def map_scan(
     output: given.Folder,
     probe: given.ProbeFile = None,
     mask: given.MaskFile = None,
+    dark_level: given.DarkLevel = None,
     proposer: given.ProposerName = None,
     dataset: given.Dataset = None,
     pixel_size: given.PixelSize = None,
@@ -52,7 +53,18 @@ def map_scan(
 
     wishes = Wishes(reference, crystal, zone, axes, rotation, lattices, thickness)
     request = Request(
-        file, dataset, pixel_size, voltage, step, probe, mask, proposer, jobs, scheduler, resume
+        file,
+        dataset,
+        pixel_size,
+        voltage,
+        step,
+        probe,
+        mask,
+        dark_level,
+        proposer,
+        jobs,
+        scheduler,
+        resume,
     )
     make_folder(output)
     vectors, there = search(request, output / "blocks", output / "vectors.h5")

@@ -127,6 +127,8 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Non-negative intercept and slope of y(x), each y known to the same relative error."""
+    if not y.max() > 0:
+        return 0.0, 0.0
     weight = 1 / np.maximum(y, 1e-9 * max(y.max(), 1e-300))
     for _ in range(5):
         design = np.stack([np.ones_like(x), x], 1) * weight[:, None]
