@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from disk_patterns import grid_places, simulate
 
-from diskern.bragg.disk_gain import Response, estimate_response
+from diskern.bragg.disk_gain import Response, estimate_response, suspected_bias
 
 EVERYWHERE = np.ones((96, 96), bool)
 
@@ -48,6 +48,15 @@ def test_a_dark_level_that_is_known_leaves_the_gain(counts: np.ndarray, dark: fl
 def test_noise_about_zero_is_no_dark_level() -> None:
     read = np.random.default_rng(0).normal(0, 5.0, (8, 96, 96)).astype(np.float32)
     assert estimate_response(read, EVERYWHERE).dark == 0
+
+
+@pytest.mark.parametrize("gain", [1.0, 7.3])
+def test_a_bias_is_suspected_where_there_is_one(counts: np.ndarray, gain: float) -> None:
+    read = np.random.default_rng(1).normal(0, 3.0, counts.shape)
+    assert suspected_bias((counts * gain).astype(np.float32), EVERYWHERE) is None
+    assert suspected_bias(np.zeros((2, 96, 96), np.float32), EVERYWHERE) is None
+    biased = (counts * gain + 900 + read).astype(np.float32)
+    assert suspected_bias(biased, EVERYWHERE) == pytest.approx(900, rel=0.12)
 
 
 def test_masked_pixels_do_not_count(counts: np.ndarray) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from disk_patterns import grid_places, simulate
 
 from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_search import DiskOptions
 from diskern.bragg.disks import Disks
 from diskern.bragg.find import DiskTask, find_bragg_vectors, prepare_search, sample_patterns
 from diskern.errors import DiskernError
@@ -178,3 +180,18 @@ def test_tasks_travel(finder: Finder) -> None:
     assert task.configuration
     again = pickle.loads(pickle.dumps(task))  # noqa: S301 - our own, as an executor does it
     assert again.configuration == task.configuration
+
+
+def test_a_suspected_bias_is_a_note_until_it_is_named() -> None:
+    place = grid_places(9, 96, 26)
+    counts = simulate(place, np.full((9, 9), 5000.0), background=2.0).counts.reshape(3, 3, 96, 96)
+    probe = Probe.synthetic((96, 96), 5.0)
+    scan = Scan.from_array(counts + np.float32(800))
+    plain = prepare_search(scan, probe, options=DiskOptions())
+    assert "--dark-level 80" in plain.notes[0]
+    assert plain.provenance["notes"] == list(plain.notes)
+    assert not prepare_search(scan, probe, options=DiskOptions(dark=800.0)).notes
+    hidden = Scan.from_array(counts + np.float32(20_000))
+    with pytest.raises(DiskernError, match=r"no disk; .*--dark-level [12]"):
+        prepare_search(hidden)
+    assert not prepare_search(Scan.from_array(counts), probe, options=DiskOptions()).notes

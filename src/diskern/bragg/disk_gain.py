@@ -20,6 +20,9 @@ NEGATIVE = 5.0
 """Standard errors by which the darkest tiles must lie below zero to tell of a dark level."""
 LEAST_NOISE = 1e-3
 """Of the largest variance: what tiles without any electron count as."""
+QUIET, MOSTLY = 10.0, 0.7
+"""Standard deviations of a dark pixel by which its level must exceed zero, and the share of that
+level without noise, from which on a bias is suspected."""
 LEVELS, FEWEST = 16, 40
 """Groups of tiles of like level that a line is drawn through, and tiles in one at least."""
 
@@ -118,13 +121,42 @@ def _below_zero(noise: Floats, level: Floats) -> float:
     faint = noise[level <= np.percentile(level, 10)]
     if lowest >= -NEGATIVE * float(np.sqrt(np.median(faint))) / TILE:
         return 0.0
+    found = _no_noise(noise, level)
+    return lowest if found is None else min(found, lowest)
+
+
+def suspected_bias(patterns: NDArray[np.float32], mask: NDArray[np.bool_]) -> float | None:
+    """Counts that look like the bias of a camera; None where nothing does.
+
+    No proof: disks with fringes, too, make the noise grow faster than the counts.
+
+    Parameters
+    ----------
+    patterns : (B, H, W) counts.
+    mask : (H, W) True where a pixel may be used.
+    """
+    noise, level = _tiles(patterns[:: max(1, len(patterns) // 8)][:8], mask)
+    if not len(level):
+        return None
+    lowest = float(np.percentile(level, 1))
+    faint = float(np.median(noise[level <= np.percentile(level, 10)]))
+    found = _no_noise(noise, level)
+    if found is None or lowest < QUIET * np.sqrt(faint) or found < MOSTLY * lowest:
+        return None
+    return min(found, lowest)
+
+
+def _no_noise(noise: Floats, level: Floats) -> float | None:
+    """The level at which the straight line of variance over level reaches zero."""
     count = min(LEVELS, len(level) // FEWEST)
     if count < 3 or float(np.ptp(level)) == 0:
-        return lowest
+        return None
     groups = np.array_split(np.argsort(level), count)
     x = np.array([np.median(level[g]) for g in groups])
     y = np.array([np.quantile(noise[g], LOW) for g in groups]) / LOW_SHARE
+    if not y.max() > 0:
+        return None
     y = np.maximum(y, LEAST_NOISE * y.max())
     design = np.stack([np.ones_like(x), x], 1) / y[:, None]
     (start, slope), *_ = np.linalg.lstsq(design, np.ones_like(x), rcond=None)
-    return min(float(-start / slope), lowest) if slope > 0 else lowest
+    return float(-start / slope) if slope > 0 else None

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 Bools = NDArray[np.bool_]
 
+BIASED = (
+    "the darkest pixels show about {0:.0f} counts with less noise than electrons make: if that is "
+    "the camera's bias, name it as the dark level (--dark-level {0:.0f}); fainter disks are then "
+    "found, and every σ becomes smaller"
+)
 SAMPLE = 49
 """Patterns looked at, spread over the scan, for the probe and the detector's flaws."""
 
@@ -130,12 +135,14 @@ class Search:
     task : what is done with each block.
     work : the blocks; its ``key`` names the result.
     estimated : whether the probe was estimated from the scan.
+    notes : what the user should know of the scan.
     """
 
     scan: Scan
     task: DiskTask
     work: Run
     estimated: bool
+    notes: tuple[str, ...] = ()
 
     def run(
         self,
@@ -188,6 +195,7 @@ class Search:
             },
             "configuration": self.task.configuration,
             "probe_estimated": self.estimated,
+            "notes": list(self.notes),
         }
 
     def forget(self, directory: str | os.PathLike[str]) -> None:
@@ -204,7 +212,7 @@ def prepare_search(
     proposer: Proposer | None = None,
 ) -> Search:
     """Look at a sample of the patterns for what was not given; arguments as above."""
-    from diskern.bragg.disk_gain import estimate_response
+    from diskern.bragg.disk_gain import estimate_response, suspected_bias
     from diskern.bragg.disk_probe_estimate import estimate_probe
     from diskern.bragg.disk_search import DiskOptions
 
@@ -212,15 +220,21 @@ def prepare_search(
     shape = whole.shape[2:]
     chosen = options or DiskOptions()
     sample = None
+    notes: tuple[str, ...] = ()
     if probe is None or mask is None or chosen.gain is None:
         sample = sample_patterns(whole)
     usable = find_mask(sample) if mask is None and sample is not None else _checked(mask, shape)
     if chosen.gain is None and sample is not None:
         # One for all blocks: the same disk must not count more in one than in another.
+        if chosen.dark is None and (bias := suspected_bias(sample, usable)) is not None:
+            notes = (BIASED.format(bias),)
         response = estimate_response(sample, usable, chosen.dark)
         chosen = replace(chosen, gain=response.gain, dark=response.dark)
     if probe is None and sample is not None:
-        known = estimate_probe(sample, usable, chosen.dark)
+        try:
+            known = estimate_probe(sample, usable, chosen.dark)
+        except DiskernError as error:
+            raise DiskernError("; ".join([str(error), *notes])) from error
     else:
         known = _as_probe(probe)
     if known.image.shape != shape:
@@ -230,7 +244,7 @@ def prepare_search(
         )
     task = DiskTask(known, usable, chosen, proposer)
     cut = tiles(whole.shape[:2], block_patterns(shape))
-    return Search(whole, task, Run.of(whole.data, task, cut), probe is None)
+    return Search(whole, task, Run.of(whole.data, task, cut), probe is None, notes)
 
 
 def sample_patterns(scan: Scan, count: int = SAMPLE) -> NDArray[np.float32]:

@@ -95,7 +95,7 @@ def make_maps(
         region=region if by_crystal else None,
     )
     vectors = calibration.apply(vectors)
-    notes: list[str] = []
+    notes = [str(note) for note in vectors.provenance.get("notes", ())]
     maps: dict[str, Any] = {}
     for name, wanted, make in (
         ("strain", wishes.strain, _strain),

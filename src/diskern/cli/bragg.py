@@ -68,6 +68,8 @@ def bragg(
         write_json(facts(vectors, output), json)
     if json != "-":
         console().print(repr(vectors), markup=False)
+        for note in vectors.provenance.get("notes", ()):
+            console().print(f"note: {note}", markup=False)
         console().print(f"{'Already there' if there else 'Written'}: {output}", markup=False)
 
 
