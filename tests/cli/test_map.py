@@ -207,6 +207,7 @@ def test_mask_and_flat_pictures(folder: Path, tmp_path: Path, capsys) -> None:
         ("map", ["--voltage", "1e9"], "energy"),
         ("map", ["--jobs", "0"], "jobs=0"),
         ("map", ["--probe", "missing.h5"], "missing.h5"),
+        ("map", ["--dark-level", "nan"], "--dark-level nan"),
         ("map", ["--proposer", "nonesuch"], "nonesuch"),
         ("bragg", ["-o", "vectors.txt"], "vectors.txt has no known ending"),
         ("bragg", ["-o", "no/such/v.h5"], "is no folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -65,6 +66,8 @@ def search(
     from diskern.bragg.disk_search import DiskOptions
     from diskern.bragg.find import prepare_search
 
+    if request.dark_level is not None and not math.isfinite(request.dark_level):
+        raise DiskernError(f"--dark-level {request.dark_level} is no number of counts")
     with nullcontext() if tell else progress("looking at the scan"):
         scan = open_scan(request)
         found = prepare_search(
