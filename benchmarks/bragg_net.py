@@ -56,6 +56,8 @@ Floats = NDArray[np.float64]
 DOSES = (1e3, 1e4, 1e5, 1e6, 1e7)
 RADII = (2.0, 3.0, 4.5, 8.0)
 DIFFUSE = (0.0, 0.1, 0.3, 1.0)
+LOWEST = 0.01
+"""Probability by the network alone from which on a maximum is a candidate here."""
 NEIGHBOUR = (0.0, 1.0, 1.5, 2.0, 2.5, 4.0, np.inf)
 """Distances to the next visible disk in radii: below 2 they overlap."""
 
@@ -241,7 +243,7 @@ def main() -> None:
     for tier, share in (("two beams", 0.0), ("Bloch waves", 1.0)):
         made = DiskSet(recipe.model_copy(update={"bloch": share}), "test")
         blocks = [made.block(20_000 + i) for i in range(options.blocks)]
-        network = evaluate(finder_of(model, 0.03), blocks)
+        network = evaluate(finder_of(model, LOWEST), blocks)
         level = model.card.calibration["threshold"]
         rows = {
             "network": (network, level),
@@ -253,6 +255,7 @@ def main() -> None:
                 rows[name] = other(load(file), recipe, share, blocks, name == "published")
         say(f"\n{tier}: {network.patterns} patterns")
         detection_table(rows)
+        say(f"visible disks without a candidate: {1 - network.recall(LOWEST):.3f}")
         measurement_table(network, level, blocks)
         numbers = summary(network, level)
         words = ("z_place", "z_v_g", "z_q_z", "z_place_above_3", "z_v_g_above_3", "z_q_z_above_3")

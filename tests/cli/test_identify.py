@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,14 @@ def test_the_scale_bar_label_is_per_nanometre(identify_says, answer):
     assert run(["identify", "a.tif", "--scale-bar", "5"]) == 0
     assert asked.calls[0][1]["options"].scale_bar == pytest.approx(0.5)
     assert asked.calls[0][1]["pixel_size"] is None
+
+
+def test_notes_of_a_pattern_are_told(identify_says, answer, capsys):
+    (analysis,) = answer.analyses
+    noted = replace(analysis.pattern, notes=("The mean of 3 frames.",))
+    identify_says(replace(answer, analyses=(replace(analysis, pattern=noted),)))
+    assert run(["identify", "a.tif"]) == 0
+    assert "a.tif: The mean of 3 frames." in capsys.readouterr().out
 
 
 def test_the_answer_is_told_in_words(identify_says, answer, capsys):

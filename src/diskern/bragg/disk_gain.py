@@ -1,4 +1,8 @@
-"""What a detector makes of electrons, from the noise of its patterns."""
+"""What a detector makes of electrons, from the noise of its patterns.
+
+Disks fill much of these: the noise of single images in `diskern.patterns.levels` is that of most
+blocks, which edges of disks cross; here it is that of the quietest.
+"""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -46,6 +46,11 @@ class Request:
     jobs: int = 1
     scheduler: str | None = None
     resume: bool = True
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """From the values of a verb's options, by their names; it may have others."""
+        return cls(**{field.name: options[field.name] for field in fields(cls)})
 
 
 def search(

@@ -43,20 +43,7 @@ def bragg(
     from diskern.cli._search import Request, forget, search
 
     _check_ending(output)
-    request = Request(
-        file,
-        dataset,
-        pixel_size,
-        voltage,
-        step,
-        probe,
-        mask,
-        dark_level,
-        proposer,
-        jobs,
-        scheduler,
-        resume,
-    )
+    request = Request.of(locals())
     blocks = output.with_name(f"{output.name}.blocks")
     known = output if output.suffix.lower() in _EMD else None
     vectors, there = search(request, blocks, known)

@@ -52,20 +52,7 @@ def map_scan(
     from diskern.cli._search import Request, forget, search
 
     wishes = Wishes(reference, crystal, zone, axes, rotation, lattices, thickness)
-    request = Request(
-        file,
-        dataset,
-        pixel_size,
-        voltage,
-        step,
-        probe,
-        mask,
-        dark_level,
-        proposer,
-        jobs,
-        scheduler,
-        resume,
-    )
+    request = Request.of(locals())
     make_folder(output)
     vectors, there = search(request, output / "blocks", output / "vectors.h5")
     with progress("writing vectors") as tell:

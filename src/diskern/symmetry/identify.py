@@ -128,40 +128,13 @@ def identify(
     crystals = _candidates(candidates, allowed)
     analyses = agreed([_analyse(p, options, tell) for p in loaded])
     provenance = _provenance(inputs, pixel_size, energy, allowed, crystals, options)
-    refused = [a for a in analyses if a.kind == "none"]
-    if len(refused) == len(analyses):
-        whys = list(dict.fromkeys(a.refusal or "nothing crystalline was found" for a in refused))
+    if all(a.kind == "none" for a in analyses):
+        whys = dict.fromkeys(a.refusal or "nothing crystalline was found" for a in analyses)
         return Identification(False, "; ".join(whys), analyses, provenance=provenance)
     tell("weighing symmetries")
-    prior = options.prior or Prior.natural()
-    learned = learned_symmetry(analyses, prior=prior) if options.network else None
-    posterior, spoke = _symmetry(analyses, prior, learned.witness if learned else None)
-    network = second_opinion(learned, analyses, rules=posterior) if learned else None
+    answer = _with_symmetry(Identification(True, None, analyses, provenance=provenance), options)
     tell(f"indexing against {len(crystals)} phases")
-    phases = _phases(analyses, crystals, options)
-    zones = _zones(len(analyses), posterior, spoke)
-    answer = Identification(
-        True,
-        None,
-        analyses,
-        zones,
-        phases=phases,
-        reasons=(*_refusals(analyses), *(posterior.reasons if posterior else (NO_NET,))),
-        provenance=provenance,
-        network=network,
-    )
-    if posterior is None:
-        return answer
-    return replace(
-        answer,
-        system=posterior.system(),
-        laue_class=posterior.laue_class(),
-        extinction_symbol=posterior.extinction_symbol(),
-        space_group=posterior.space_group(),
-        ambiguity_set=posterior.ambiguity_set,
-        next_zone=posterior.next_zone,
-        sets=sets_of_both(posterior, learned) if learned else {},
-    )
+    return replace(answer, phases=_phases(analyses, crystals, options))
 
 
 # --- input ----------------------------------------------------------------------------------
@@ -253,6 +226,32 @@ def _as_list(given: Any) -> list[Any]:
 
 
 # --- the two opinions -------------------------------------------------------------------------
+def _with_symmetry(answer: Identification, options: IdentifyOptions) -> Identification:
+    """The answer with what rules and network say of the symmetry."""
+    analyses = answer.analyses
+    prior = options.prior or Prior.natural()
+    learned = learned_symmetry(analyses, prior=prior) if options.network else None
+    posterior, spoke = _symmetry(analyses, prior, learned.witness if learned else None)
+    answer = replace(
+        answer,
+        zone_axes=_zones(len(analyses), posterior, spoke),
+        reasons=(*_refusals(analyses), *(posterior.reasons if posterior else (NO_NET,))),
+        network=second_opinion(learned, analyses, rules=posterior) if learned else None,
+    )
+    if posterior is None:
+        return answer
+    return replace(
+        answer,
+        system=posterior.system(),
+        laue_class=posterior.laue_class(),
+        extinction_symbol=posterior.extinction_symbol(),
+        space_group=posterior.space_group(),
+        ambiguity_set=posterior.ambiguity_set,
+        next_zone=posterior.next_zone,
+        sets=sets_of_both(posterior, learned) if learned else {},
+    )
+
+
 def _symmetry(
     analyses: Sequence[Analysis], prior: Prior, witness: Witness | None
 ) -> tuple[Posterior | None, list[int]]:
