@@ -44,6 +44,8 @@ PATTERN_FIELDS = SHAPE + SHAPE_FIELDS + SYMMETRY_FIELDS + GRID_FIELDS
 _PAIR_NODES: Ints = np.array(
     [(m, n) for n in range(REACH + 1) for m in range(-REACH, REACH + 1) if n > 0 or m > 0]
 )
+_NODES = np.stack(np.meshgrid(*[np.arange(-REACH, REACH + 1.0)] * 2, indexing="ij"), -1)
+_NODES = _NODES.reshape(-1, 2)
 _TURNS: Ints = np.array(
     [
         [u, v]
@@ -107,13 +109,16 @@ def spot_tokens(position: Floats, intensity: Floats, basis: Floats) -> SpotToken
     on_net = seen & (np.abs(index - node).max(-1) < NEAR) & node.any(-1)
     rows = _rotation_rows(frame)
     plane = place @ np.swapaxes(rows, 1, 2)
-    pairs = _pairs(frame, rows, plane, share, node, on_net)
+    reach = np.where(share > 0, _length(plane), 0).max(1, initial=0.0)
+    spot = _spot_of_node(node, share, on_net)
+    basis_there = frame @ np.swapaxes(rows, 1, 2)
+    pairs = _pairs(basis_there, spot, share, reach)
     strays = _strays(plane, share, index, seen & ~on_net & (plane**2).sum(-1).astype(bool))
     token, where, there, source = (
         np.concatenate([a, b], 1) for a, b in zip(pairs, strays, strict=True)
     )
-    facts = _pattern_facts(frame, plane, share, on_net, seen, found)
-    level, within = _nodes(frame, rows, plane, share, node, on_net)
+    facts = _pattern_facts(frame, reach, share, on_net, seen, found)
+    level, within = _nodes(basis_there, spot, share, reach)
     more = [shape_facts(frame), net_symmetry(level, within, frame), grid_facts(level, within)]
     facts = np.concatenate([facts, np.concatenate(more, 1) * found[:, None]], 1)
     return SpotTokens(
@@ -129,7 +134,7 @@ def spot_tokens(position: Floats, intensity: Floats, basis: Floats) -> SpotToken
 def _frames(place: Floats, share: Floats, basis: Floats, found: NDArray[np.bool_]) -> Floats:
     """(B, 2, 2) rows (row, column) of the basis that each pattern is told in."""
     out = np.empty((len(place), 2, 2))
-    length = np.linalg.norm(place, axis=-1)
+    length = _length(place)
     strong = (share > 0.05) & (length > 0)
     first = np.where(strong, length, np.inf).argmin(1)
     a = place[np.arange(len(place)), first]
@@ -176,15 +181,18 @@ def _rotation_rows(frame: Floats) -> Floats:
 _Part = tuple[Floats, Floats, NDArray[np.bool_], Ints]
 
 
-def _pairs(
-    frame: Floats, rows: Floats, plane: Floats, share: Floats, node: Ints, on_net: NDArray[np.bool_]
-) -> _Part:
-    """Nodes near the beam in Friedel pairs, lit or dark."""
-    b = len(frame)
-    spot = _spot_of_node(node, share, on_net)
-    where = _PAIR_NODES.astype(np.float64) @ (frame @ np.swapaxes(rows, 1, 2))
-    radius = np.linalg.norm(where, axis=-1)
-    reach = _reach(plane, share)
+def _pairs(basis: Floats, spot: Ints, share: Floats, reach: Floats) -> _Part:
+    """Nodes near the beam in Friedel pairs, lit or dark.
+
+    Parameters
+    ----------
+    basis : (B, 2, 2) rows of the basis in the pattern's frame.
+    spot : of `_spot_of_node`.
+    reach : (B,) distance of the outermost spot.
+    """
+    b = len(basis)
+    where = _PAIR_NODES.astype(np.float64) @ basis
+    radius = _length(where)
     # A tie between symmetric nodes is not left to rounding.
     order = np.argsort(radius + _PAIR_NODES @ [3e-6, 2**0.5 * 1e-6], axis=1)[:, :PAIRS]
     row = np.arange(b)[:, None]
@@ -217,22 +225,18 @@ def _pairs(
 
 
 def _nodes(
-    frame: Floats, rows: Floats, plane: Floats, share: Floats, node: Ints, on_net: NDArray[np.bool_]
+    basis: Floats, spot: Ints, share: Floats, reach: Floats
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """(B, 2R+1, 2R+1) brightness of the nodes, and which lie within the pattern."""
-    spot = _spot_of_node(node, share, on_net)
     row = np.arange(len(share))[:, None, None]
     bright = np.where(spot >= 0, share[row, spot.clip(0)], 0.0)
-    axis = np.arange(-REACH, REACH + 1.0)
-    node = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
-    radius = np.linalg.norm(node @ (frame @ np.swapaxes(rows, 1, 2)), axis=-1)
-    radius = radius.reshape(bright.shape)
-    return _level(bright), radius <= 1.02 * _reach(plane, share)[:, None, None]
+    radius = _length(_NODES @ basis).reshape(bright.shape)
+    return _level(bright), radius <= 1.02 * reach[:, None, None]
 
 
-def _reach(plane: Floats, share: Floats) -> Floats:
-    """(B,) distance of the outermost spot."""
-    return np.asarray(np.where(share > 0, np.linalg.norm(plane, axis=-1), 0).max(1, initial=0.0))
+def _length(vector: Floats) -> Floats:
+    """(...) lengths of (..., 2) vectors."""
+    return np.asarray(np.hypot(vector[..., 0], vector[..., 1]))
 
 
 def _spot_of_node(node: Ints, share: Floats, on_net: NDArray[np.bool_]) -> Ints:
@@ -261,7 +265,7 @@ def _strays(plane: Floats, share: Floats, index: Floats, off: NDArray[np.bool_])
     apart = shift[:, :, None] - shift[:, None]
     apart = np.abs(apart - np.rint(apart)).max(-1)
     alike = ((apart < 0.1) & there[:, None] & there[:, :, None]).sum(-1) - 1
-    radius = np.linalg.norm(where, axis=-1)
+    radius = _length(where)
     level = _level(bright)
     zero = np.zeros_like(radius)
     parts = [
@@ -292,16 +296,15 @@ def _level(share: Floats) -> Floats:
 
 def _pattern_facts(
     frame: Floats,
-    plane: Floats,
+    reach: Floats,
     share: Floats,
     on_net: NDArray[np.bool_],
     seen: NDArray[np.bool_],
     found: NDArray[np.bool_],
 ) -> Floats:
     """(B, 12): scale, shape of the net, and how well it explains the spots."""
-    la, lb = (np.linalg.norm(frame[:, i], axis=1) for i in (0, 1))
+    la, lb = _length(frame).T
     cosine = (frame[:, 0] * frame[:, 1]).sum(1) / (la * lb)
-    reach = _reach(plane, share)
     total = np.maximum(share.sum(1), 1e-30)
     faintest = np.where(seen, share, np.inf).min(1, initial=np.inf)
     faintest = np.where(np.isfinite(faintest), faintest, 1.0)

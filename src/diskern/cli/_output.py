@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,14 @@ from diskern.errors import DiskernError
 if TYPE_CHECKING:
     from rich.console import Console
 
+PACE = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
+
 
 @contextmanager
 def progress(first: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on standard error while work goes on; silent where that is no terminal.
+    """A spinner on standard error while work goes on; elsewhere, as in a batch job's log, a line
+    a minute.
 
     Yields a function that changes the words beside the spinner.
     """
@@ -26,10 +31,23 @@ def progress(first: str) -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda words: None
+        yield _lines(console)
         return
     with console.status(Text(first)) as status:
         yield lambda words: status.update(Text(words))
+
+
+def _lines(console: Console) -> Callable[[str], None]:
+    """Words as lines, at most one every `PACE` seconds, so that short work stays silent."""
+    last = time.monotonic()
+
+    def say(words: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PACE:
+            last = time.monotonic()
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    return say
 
 
 def console() -> Console:

@@ -106,8 +106,9 @@ class SetNet(nn.Module):
         own = self.tree.logits(self.single(x)) * sets.there[..., None]
         x = torch.cat([self.query.expand(len(x), 1, -1), x], 1)
         bias = torch.zeros(1, device=x.device).where(there, NEVER)[:, None, None, :]
-        for layer in self.among:
+        for layer in self.among[:-1]:
             x = layer(x, bias)
+        x = self.among[-1](x, bias, rows=1)
         return self.tree.log_leaves(self.tree.joint(x[:, 0]) + self.share * own.sum(1))
 
 
@@ -182,13 +183,16 @@ class Attention(nn.Module):
         self.answer = small_linear(width, width)
         self.widen, self.narrow = nn.Linear(width, 2 * width), small_linear(2 * width, width)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """(B, N, width) with a bias that broadcasts to (B, heads, N, N)."""
+    def forward(self, x: torch.Tensor, bias: torch.Tensor, rows: int | None = None) -> torch.Tensor:
+        """(B, N, width) with a bias that broadcasts to (B, heads, N, N).
+
+        ``rows`` asks for the first rows only, which is cheaper; the bias then has as many.
+        """
         batch, count, width = x.shape
         asked = self.ask(self.before(x)).view(batch, count, 3, self.heads, width // self.heads)
         q, k, v = asked.permute(2, 0, 3, 1, 4)
-        found = scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = x + self.answer(found.transpose(1, 2).reshape(batch, count, width))
+        found = scaled_dot_product_attention(q[:, :, :rows], k, v, attn_mask=bias)
+        x = x[:, :rows] + self.answer(found.transpose(1, 2).reshape(batch, -1, width))
         widened: torch.Tensor = self.narrow(gelu(self.widen(self.between(x))))
         return x + widened
 

@@ -96,20 +96,25 @@ class SpotSetNet(SetNet):
             facts = layer(facts)
         x = torch.cat([self.summary(facts)[:, None], self.read_token(sets.token)], 1)
         there = torch.cat([torch.ones_like(sets.there[:, :1]), sets.there], 1)
-        biases = self._biases(sets.place, there)
-        for layer, bias in zip(self.within, biases, strict=True):
-            x = layer(x, bias)
+        hidden = torch.zeros(1, device=x.device).where(there, NEVER)[:, None, None, :]
+        for layer, bias in zip(self.within[:-1], self._biases(sets.place), strict=True):
+            x = layer(x, bias + hidden)
+        x = self.within[-1](x, hidden, rows=1)
         said: torch.Tensor = self.whole(torch.cat([facts, x[:, 0]], 1))
         return said
 
-    def _biases(self, place: torch.Tensor, there: torch.Tensor) -> list[torch.Tensor]:
-        """(B, heads, 1 + T, 1 + T) of each layer: how places lie, and which are empty."""
-        hidden = torch.zeros(1, device=place.device).where(there, NEVER)[:, None, None, :]
+    def _biases(self, place: torch.Tensor) -> list[torch.Tensor]:
+        """(B, heads, 1 + T, 1 + T) of each layer but the last: how places lie to each other.
+
+        The last asks only for the first row, which has no place.
+        """
+        if self.layers == 1:
+            return []
         count = place.shape[1]
         found = self.bias(self.relation(relations(place)))
         found = found.view(len(place), count, count, self.layers, self.heads)
         found = nn.functional.pad(found.permute(3, 0, 4, 1, 2), (1, 0, 1, 0))
-        return [layer + hidden for layer in found]
+        return list(found[:-1])
 
 
 def relations(place: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ wait seconds for a framework that it hardly uses.  A test holds both to the same
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.special import erf
 
 from diskern.nets.symmetry_tree import symmetry_tree
 
+Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -55,7 +57,7 @@ class PlainSpotSet:
         self.weights = {k: np.asarray(v, dtype=np.float32) for k, v in weights.items()}
         self.heads = int(arguments.get("heads", 5))
         self.shape = int(arguments["shape"])
-        self._tree = [np.array(level) for level in symmetry_tree()]
+        self._tree = [_Branches.of(level) for level in symmetry_tree()]
         self._layers = {name: _layers(self.weights, name) for name in ("facts", "within", "among")}
 
     def __call__(self, sets: SpotArrays) -> tuple[Singles, Singles]:
@@ -74,9 +76,11 @@ class PlainSpotSet:
         token = self._pair(sets.token, "read_token.0", "read_token.2")
         x = np.concatenate([self._linear(facts, "summary")[:, None], token], 1)
         there = np.concatenate([np.ones_like(sets.there[:, :1]), sets.there], 1)
-        biases = self._biases(sets.place, there)
-        for i, bias in enumerate(biases):
-            x = self._attention(x, bias, f"within.{i}", self.heads)
+        hidden = np.where(there, 0, NEVER).astype(np.float32)[:, None, None, :]
+        last = self._layers["within"] - 1
+        for i, bias in enumerate(self._biases(sets.place, last)):
+            x = self._attention(x, bias + hidden, f"within.{i}", self.heads)
+        x = self._attention(x, hidden, f"within.{last}", self.heads, rows=1)
         return self._linear(np.concatenate([facts, x[:, 0]], 1), "whole")
 
     def _together(self, pattern: Singles, sets: SpotArrays) -> Singles:
@@ -91,8 +95,10 @@ class PlainSpotSet:
         x = np.concatenate([query, x], 1)
         there = np.concatenate([np.ones_like(sets.member_there[:, :1]), sets.member_there], 1)
         bias = np.where(there, 0, NEVER).astype(np.float32)[:, None, None, :]
-        for i in range(self._layers["among"]):
-            x = self._attention(x, bias, f"among.{i}", SET_HEADS)
+        last = self._layers["among"] - 1
+        for i in range(last + 1):
+            rows = 1 if i == last else None
+            x = self._attention(x, bias, f"among.{i}", SET_HEADS, rows=rows)
         joint = self._pair(self._norm(x[:, 0], "tree.joint.0"), "tree.joint.1", "tree.joint.3")
         return self._leaves(joint + self.weights["share"] * own)
 
@@ -100,23 +106,24 @@ class PlainSpotSet:
         """(S, 230) log-probabilities from (S, nodes) scores of all nodes of the tree."""
         total = np.zeros((len(scores), 1))
         start = 0
-        for above in self._tree:
-            part = scores[:, start : start + len(above)].astype(np.float64)
-            start += len(above)
-            groups = np.eye(total.shape[1])[above]
+        for level in self._tree:
+            part = scores[:, start : start + len(level.above)].astype(np.float64)
+            start += len(level.above)
             top = part.max(1, keepdims=True)
-            norm = top + np.log(np.maximum(np.exp(part - top) @ groups, 1e-300))
-            total = total[:, above] + part - norm[:, above]
+            norm = top + np.log(np.maximum(np.exp(part - top) @ level.member, 1e-300))
+            total = (total - norm)[:, level.above] + part
         return np.asarray(total, dtype=np.float32)
 
-    def _biases(self, place: Singles, there: Bools) -> list[Singles]:
-        """(B, heads, 1 + T, 1 + T) of each layer."""
-        layers, count = self._layers["within"], place.shape[1]
+    def _biases(self, place: Singles, layers: int) -> list[Singles]:
+        """(B, heads, 1 + T, 1 + T) of the first layers, from how places lie to each other."""
+        if not layers:
+            return []
+        count = place.shape[1]
         found = self._pair(relations(place), "relation.0", "bias")
-        shaped = found.reshape(len(place), count, count, layers, self.heads)
+        shaped = found.reshape(len(place), count, count, -1, self.heads).transpose(3, 0, 4, 1, 2)
         out = np.zeros((layers, len(place), self.heads, count + 1, count + 1), dtype=np.float32)
-        out[..., 1:, 1:] = shaped.transpose(3, 0, 4, 1, 2)
-        return list(out + np.where(there, 0, NEVER).astype(np.float32)[:, None, None, :])
+        out[..., 1:, 1:] = shaped[:layers]
+        return list(out)
 
     # --- layers -----------------------------------------------------------------------------
     def _linear(self, x: Singles, name: str) -> Singles:
@@ -138,15 +145,30 @@ class PlainSpotSet:
         inner = self._norm(x, f"{name}.{norm}")
         return np.asarray(x + self._pair(inner, f"{name}.widen", f"{name}.narrow"))
 
-    def _attention(self, x: Singles, bias: Singles, name: str, heads: int) -> Singles:
+    def _attention(
+        self, x: Singles, bias: Singles, name: str, heads: int, rows: int | None = None
+    ) -> Singles:
+        """(B, N, width), or only the first ``rows``: all that is asked of a last layer."""
         batch, count, width = x.shape
         asked = self._linear(self._norm(x, f"{name}.before"), f"{name}.ask")
         q, k, v = asked.reshape(batch, count, 3, heads, width // heads).transpose(2, 0, 3, 1, 4)
-        score = q @ k.swapaxes(2, 3) / np.float32(np.sqrt(width // heads)) + bias
+        score = q[:, :, :rows] @ k.swapaxes(2, 3) / np.float32(np.sqrt(width // heads)) + bias
         score = np.exp(score - score.max(-1, keepdims=True))
         found = (score / score.sum(-1, keepdims=True)) @ v
-        flat = found.transpose(0, 2, 1, 3).reshape(batch, count, width)
-        return self._perceptron(x + self._linear(flat, f"{name}.answer"), name, "between")
+        flat = found.transpose(0, 2, 1, 3).reshape(batch, -1, width)
+        return self._perceptron(x[:, :rows] + self._linear(flat, f"{name}.answer"), name, "between")
+
+
+@dataclass(frozen=True, eq=False)
+class _Branches:
+    """One level of the tree: the class above each class, and (above, below) who belongs to whom."""
+
+    above: Ints
+    member: Floats
+
+    @classmethod
+    def of(cls, above: tuple[int, ...]) -> _Branches:
+        return cls(np.array(above), np.eye(max(above) + 1)[list(above)])
 
 
 def _layers(weights: Mapping[str, Any], name: str) -> int:
@@ -190,7 +212,9 @@ def scale_facts(known: Singles, shape: Singles) -> Singles:
     own = (known[..., :1] + relative) * told
     angle = np.float32(2 * np.pi) * own[..., None] * np.array(WAVES, dtype=np.float32)
     waves = np.concatenate([np.cos(angle), np.sin(angle)], 3) * told[..., None]
-    shared = shared_lengths(known, relative, net)
+    shared = np.zeros((*own.shape, len(SQUARES)))
+    if known.shape[1] > 1:
+        shared = shared_lengths(known, relative, net)
     flat = [a.reshape(*a.shape[:2], -1) for a in (waves, shared)]
     return np.concatenate([known, own, *flat], 2).astype(np.float32)
 

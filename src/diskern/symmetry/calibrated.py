@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -63,7 +64,7 @@ class Calibrated:
 
 def threshold_key(answer: str, level: Level, coverage: int, count: int) -> str:
     """Where a card keeps the threshold of sets, for the number of patterns nearest to ``count``."""
-    nearest = min(SIZES, key=lambda k: abs(np.log(k / max(count, 1))))
+    nearest = min(SIZES, key=lambda k: abs(math.log(k / max(count, 1))))
     return f"{answer}_{level}_{coverage}_{nearest}"
 
 
@@ -72,7 +73,7 @@ def classes_above(probability: Floats, least: float) -> tuple[int, ...]:
     order = np.argsort(-probability, kind="stable")
     inside = probability[order] >= least
     inside[0] = True
-    return tuple(int(i) for i in order[inside])
+    return tuple(order[inside].tolist())
 
 
 def log_symbols(log_groups: Floats) -> Floats:

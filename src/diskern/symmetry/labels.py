@@ -68,10 +68,8 @@ class LabelTree:
         p = np.asarray(probability, dtype=np.float64)
         if p.shape[-1:] != (230,):
             raise DiskernError(f"probability has shape {p.shape}; give (..., 230)")
-        own = self._level(level)
-        return np.asarray(
-            p @ (own[:, None] == np.arange(len(self.names[level]))).astype(np.float64)
-        )
+        self._level(level)
+        return np.asarray(p @ self._members[level])
 
     def parents(self, level: Level, of: Level) -> Ints:
         """(C,) class at the coarser level ``of`` of each class of a level.
@@ -89,6 +87,11 @@ class LabelTree:
                 raise DiskernError(f"{level} does not refine {of}")
             out[index] = above[0]
         return out
+
+    @cached_property
+    def _members(self) -> dict[Level, Floats]:
+        """(230, C) of each level: 1 where a space group belongs to a class."""
+        return {k: np.eye(len(self.names[k]))[own] for k, own in self.of_group.items()}
 
     def _level(self, level: Level) -> Ints:
         if level not in self.of_group:

@@ -174,15 +174,14 @@ def learned_symmetry(
     given = GivenPatterns.of([analyses[i] for i in spoke])
     log_likelihood, odds = given.ask(net)
     groups = groups_from(log_likelihood, (prior or Prior.natural()).of_groups())[0]
+    levels = {level: label_tree().marginal(level, groups) for level in SET_LEVELS}
     return LearnedSymmetry(
         posterior=as_posterior(groups, log_likelihood[0]),
         crystal=1 / (1 + np.exp(-odds)),
         patterns=tuple(spoke),
         sets={
-            (level, coverage): net.prediction_set(
-                label_tree().marginal(level, groups), level, coverage, len(spoke)
-            )
-            for level in SET_LEVELS
+            (level, coverage): net.prediction_set(classes, level, coverage, len(spoke))
+            for level, classes in levels.items()
             for coverage in COVERAGES
         },
         witness=Witness(log_likelihood[0]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +65,7 @@ class Prior:
         """
         if not 0 <= share <= 1:
             raise DiskernError(f"share={share} is no weight; give 0 to 1")
-        common = np.bincount(common_space_groups(), minlength=231)[1:]
-        every = np.array(group_counts())
-        occurs = 0.5 * common / common.sum() + 0.5 * every / every.sum()
-        weight = (1 - share) * cls().of_groups() + share * occurs
-        return cls(groups={n: float(w) for n, w in enumerate(weight, start=1)})
+        return _natural(share)
 
     def of_groups(self) -> Floats:
         """(230,) prior of the space groups, summing to one.
@@ -78,6 +75,10 @@ class Prior:
         DiskernError
             For an unknown name, a weight that is negative, or weights that sum to nothing.
         """
+        return self._weights.copy()
+
+    @cached_property
+    def _weights(self) -> Floats:
         if self.groups is None:
             weight = _by_tree()
         else:
@@ -102,9 +103,8 @@ def groups_from(log_likelihood: Floats, prior: Floats) -> Floats:
 
     Space groups of one symbol share its probability as the prior does.
     """
-    symbol = np.array([symbol_of(n).index for n in range(1, 231)])
     with np.errstate(divide="ignore"):
-        weight = log_likelihood[..., symbol] + np.log(prior)
+        weight = log_likelihood[..., _symbol_of_groups()] + np.log(prior)
     weight = np.exp(weight - weight.max(-1, keepdims=True))
     return np.asarray(weight / weight.sum(-1, keepdims=True))
 
@@ -118,6 +118,21 @@ def leading(groups: Floats) -> DiffractionSymbol:
     system = max(total, key=lambda s: total[s])
     own = [s for s in diffraction_symbols() if s.system == system]
     return max(own, key=lambda s: value[s.index])
+
+
+@cache
+def _natural(share: float) -> Prior:
+    common = np.bincount(common_space_groups(), minlength=231)[1:]
+    every = np.array(group_counts())
+    occurs = 0.5 * common / common.sum() + 0.5 * every / every.sum()
+    weight = (1 - share) * _by_tree() + share * occurs
+    return Prior(groups={n: float(w) for n, w in enumerate(weight, start=1)})
+
+
+@cache
+def _symbol_of_groups() -> NDArray[np.int64]:
+    """(230,) diffraction symbol of each space group."""
+    return np.array([symbol_of(n).index for n in range(1, 231)])
 
 
 def _by_tree() -> Floats:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import grid_sample
 
 from diskern.errors import DiskernError
 from diskern.train.samples import Block
@@ -49,17 +51,14 @@ def turn_and_crop(
     corner : (B, 2) row and column of each window's first pixel.
     """
     height, width = images.shape[1:]
-    middle = np.array([height // 2, width // 2])
     steps = np.arange(size)
-    rows = (corner[:, 0, None] + steps - middle[0])[:, :, None].astype(np.float32)
-    cols = (corner[:, 1, None] + steps - middle[1])[:, None, :].astype(np.float32)
+    rows = (corner[:, 0, None] + steps - height // 2)[:, :, None].astype(np.float32)
+    cols = (corner[:, 1, None] + steps - width // 2)[:, None, :].astype(np.float32)
     c, s = (f(angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
-    y, x = c * rows - s * cols + middle[0], s * rows + c * cols + middle[1]
-    padded = np.pad(images, ((0, 0), (1, 2), (1, 2)))
-    y, x = np.clip(y + 1, 0, height + 1), np.clip(x + 1, 0, width + 1)
-    top, left = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    dy, dx = y - top, x - left
-    which = np.arange(len(images))[:, None, None]
-    upper = padded[which, top, left] * (1 - dx) + padded[which, top, left + 1] * dx
-    lower = padded[which, top + 1, left] * (1 - dx) + padded[which, top + 1, left + 1] * dx
-    return np.asarray(upper * (1 - dy) + lower * dy, dtype=np.float32)
+    y, x = c * rows - s * cols + height // 2, s * rows + c * cols + width // 2
+    # torch counts from -1 to 1 between the middles of the outermost pixels, x first.
+    places = np.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], axis=-1)
+    turned = grid_sample(
+        torch.from_numpy(images)[:, None], torch.from_numpy(places), align_corners=True
+    )
+    return np.asarray(turned[:, 0].numpy())

@@ -180,14 +180,19 @@ def _substituted(source: Source, seed: int, place: int) -> Iterator[Material]:
         for _ in range(source.per_group * _ATTEMPTS):
             if len(seen) == source.per_group:
                 break
-            child = _one_substitution(*parents[int(rng.integers(len(parents)))], pool, rng)
+            parent = parents[int(rng.integers(len(parents)))]
+            child = _one_substitution(*parent, pool, source.min_atom_volume, rng)
             if child is not None and child.key not in seen:
                 seen.add(child.key)
                 yield child
 
 
 def _one_substitution(
-    parent: Material, structure: Crystal, pool: Ints, rng: np.random.Generator
+    parent: Material,
+    structure: Crystal,
+    pool: Ints,
+    min_atom_volume: float,
+    rng: np.random.Generator,
 ) -> Material | None:
     """The parent with other elements, each old one to a new one of its own.
 
@@ -200,6 +205,8 @@ def _one_substitution(
     try:
         made = substituted(structure, dict(zip(old, new, strict=True)))
     except DiskernError:
+        return None
+    if made.volume < min_atom_volume * len(made):
         return None
     return replace(
         parent,

@@ -71,6 +71,9 @@ class SubstitutedSource(_Source):
     source: Literal["substituted"]
     per_group: Count = 50
     elements: tuple[str, ...] = ()
+    min_atom_volume: Annotated[float, Field(ge=0)] = 0.0
+    """Å³ an atom: denser children are left out.  Radii of bonds make metals' structures of
+    nitrogen or chlorine with cells of 1.4 Å, which nothing real has."""
 
 
 class RandomSource(_Source):

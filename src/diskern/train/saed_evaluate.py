@@ -29,6 +29,7 @@ from diskern.symmetry.lookalike import (
     RA_ZONES,
     SPAN,
     LookAlikeTable,
+    Zone,
     lattice_of_points,
     lookalike_labels,
     reduced,
@@ -114,29 +115,35 @@ def look_at(
     facts = {k: joined[k].astype(np.int64) for k in ("label", "crystal", "space_group", "zone")}
     scale = recipe.data.detector_pixel * 1e-6 / joined["camera_length"]
     scale /= np.vectorize(wavelength)(joined["energy"].astype(float))
-    second = _second_vectors(recipe)[facts["label"]]
-    edge = source.images.edges[facts["crystal"]]
+    shown = source.images
+    second = np.array(
+        [
+            _second_vector(number, shown.settings[crystal], zone) / shown.edges[crystal]
+            for number, crystal, zone in zip(
+                facts["space_group"].tolist(),
+                facts["crystal"].tolist(),
+                map(tuple, facts["zone"].tolist()),
+                strict=True,
+            )
+        ]
+    )
     return Seen(
         probability=np.concatenate(probability),
-        random=source.images.random[facts["crystal"]],
-        in_view=second / edge < scale * recipe.data.crop / 2,
+        random=shown.random[facts["crystal"]],
+        in_view=second < scale * recipe.data.crop / 2,
         **facts,
     )
 
 
-@lru_cache(maxsize=8)
-def _second_vectors(recipe: SaedTrainRecipe) -> Floats:
-    """(L,) second shortest vector of each label's net in 1/edge: the longest of its members."""
-    table = table_of(recipe)
+@lru_cache(maxsize=1024)
+def _second_vector(number: int, title: str, zone: Zone) -> float:
+    """Length of the second shortest vector of a setting's net along a zone, in 1/edge."""
+    setting = next(s for s in label_settings([number]) if s.title == title)
     span = np.stack(np.meshgrid(*[np.arange(-SPAN, SPAN + 1)] * 2), -1).reshape(-1, 2)
-    out = np.zeros(len(table))
-    for place, entry in enumerate(table.classes):
-        for setting, zone in entry.members:
-            basis = zone_basis(zone)
-            seen = lattice_of_points(span[setting.visible(span @ basis)])
-            rows = reduced(seen @ basis, np.eye(3)).astype(np.float64)
-            out[place] = max(out[place], float(np.linalg.norm(rows, axis=1).max()))
-    return out
+    basis = zone_basis(zone)
+    seen = lattice_of_points(span[setting.visible(span @ basis)])
+    rows = reduced(seen @ basis, np.eye(3)).astype(np.float64)
+    return float(np.linalg.norm(rows, axis=1).max())
 
 
 def label_scores(seen: Seen) -> dict[str, float]:

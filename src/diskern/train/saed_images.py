@@ -18,7 +18,7 @@ from diskern.errors import DiskernError
 from diskern.train.augment import TurnAndCrop
 from diskern.train.materials import Material
 from diskern.train.recipe import SplitTable
-from diskern.train.saed import SaedSet
+from diskern.train.saed import SaedSet, setting_title
 from diskern.train.saed_recipe import SaedTrainRecipe
 from diskern.train.samples import Block, split_of
 from diskern.train.split import Split, split_materials
@@ -39,6 +39,7 @@ class SaedImages:
     classes : names of the labels.
     titles : of the crystals, by number.
     random : (M,) whether a crystal is a random one, of no known structure type.
+    settings : of the crystals, titles of `diskern.train.saed.label_settings`.
     edges : (M,) cell edges in Å.
     """
 
@@ -47,6 +48,7 @@ class SaedImages:
     classes: tuple[str, ...]
     titles: tuple[str, ...]
     random: NDArray[np.bool_]
+    settings: tuple[str, ...]
     edges: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -140,13 +142,18 @@ def saed_images(
         share = f"-{recipe.unseen_crystals:g}" if recipe.data.split.by == "prototype" else ""
         folder = Path(recipe.store) / f"{recipe.data.configuration}{share}-{side}"
         images, facts = _stored(dataset, folder, tell)
+    crystals = [m.crystal(recipe.data.displacement) for m in materials]
     return SaedImages(
         images=images,
         facts=facts,
         classes=dataset.vocabulary["label"],
         titles=tuple(m.name for m in materials),
         random=np.array([m.formula == "" for m in materials]),
-        edges=np.array([m.crystal(recipe.data.displacement).parameters[0] for m in materials]),
+        settings=tuple(
+            setting_title(crystal, m.space_group)
+            for crystal, m in zip(crystals, materials, strict=True)
+        ),
+        edges=np.array([crystal.parameters[0] for crystal in crystals]),
     )
 
 

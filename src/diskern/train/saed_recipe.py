@@ -38,6 +38,8 @@ class SaedTrainRecipe(Table):
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes beside each training process that turn and crop its images."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the convolutions in training; weights, normalisation and loss stay in float32."""
     data: SaedRecipe
     unseen_crystals: Share = 0.15
     store: str = ""
