@@ -60,6 +60,9 @@ def test_the_next_zone_separates_what_is_left(diamond):
     text = diamond.reasons[-1]
     assert str(list(diamond.next_zone)) in text
     assert "F 41 - -" in text
+    parts = [part.split(", ") for part in text.split("it separates ")[1].split(" / ")]
+    named = [name for part in parts for name in part]
+    assert len(set(named)) == len(named) > 1
 
 
 def test_nothing_left_to_ask_needs_no_further_zone():

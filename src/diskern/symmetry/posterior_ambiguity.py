@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -159,7 +160,7 @@ def next_zone(
         return None, ()
     weight /= weight.sum()
     seen = {tuple(u) for u in best.uvw(chosen).tolist()}
-    gains: list[tuple[float, tuple[int, int, int], list[list[str]]]] = []
+    gains: list[tuple[float, tuple[int, int, int], list[list[DiffractionSymbol]]]] = []
     for u, v, w in zones(block.laue_class, LOW_INDEX).uvw.tolist():
         if (u, v, w) in seen:
             continue
@@ -169,16 +170,23 @@ def next_zone(
         share = np.array([weight[members].sum() for members in classes.values()])
         bits = float(-(share * np.log2(np.maximum(share, 1e-12))).sum())
         parts = sorted(classes.values(), key=lambda m: -weight[m].sum())
-        names = [[rivals[i].extinction for i in m] for m in parts]
-        gains.append((bits - 0.01 * float(np.hypot(np.hypot(u, v), w)), (u, v, w), names))
+        apart = [[rivals[i] for i in m] for m in parts]
+        gains.append((bits - 0.01 * float(np.hypot(np.hypot(u, v), w)), (u, v, w), apart))
     if not gains:
         return None, ()
-    gain, zone, names = max(gains, key=lambda g: g[0])
+    gain, zone, told = max(gains, key=lambda g: g[0])
     if gain < WORTH_BITS:
         return None, ()
-    shown = " / ".join(", ".join(dict.fromkeys(part[:3])) for part in names[:4])
+    shown = _named([part[:3] for part in told[:4]])
     text = f"zone {list(zone)} would tell most ({gain:.1f} bit): it separates {shown}"
     return zone, (text,)
+
+
+def _named(parts: list[list[DiffractionSymbol]]) -> str:
+    """Extinction symbols of each part, with the Laue class where two parts share one."""
+    held = Counter(name for part in parts for name in {s.extinction for s in part})
+    words = [[s.extinction if held[s.extinction] == 1 else s.name for s in part] for part in parts]
+    return " / ".join(", ".join(dict.fromkeys(part)) for part in words)
 
 
 def _look(symbol: DiffractionSymbol, uvw: tuple[int, int, int]) -> bytes:
