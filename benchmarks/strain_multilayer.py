@@ -42,6 +42,7 @@ from diskern.bragg.disk_search import find_disks  # noqa: E402
 from diskern.bragg.disks import Disks  # noqa: E402
 from diskern.bragg.vectors import BraggVectors  # noqa: E402
 from diskern.bragg.vectors_calibration import VectorCalibration  # noqa: E402
+from diskern.crystal.common import common_phases  # noqa: E402
 from diskern.crystal.crystal import Crystal  # noqa: E402
 from diskern.crystal.orientation import zone_axis_orientation  # noqa: E402
 from diskern.crystal.supercell import Atoms  # noqa: E402
@@ -228,6 +229,8 @@ CUBIC = {
     "MgO": (4.212, [(12, 0.0), (8, 0.5)]),
     "Al": (4.049, [(13, 0.0)]),
 }
+UNSEEN = ("CaF2", "CeO2", "Cu2O", "FeS2 (pyrite)", "TiB2")
+"""Of structure types on the test side of the networks' recipes."""
 
 
 def cubic(name: str) -> Crystal:
@@ -248,9 +251,10 @@ def tilts(given: argparse.Namespace) -> list[dict[str, Any]]:
     probe = DiskProbe.synthetic(shape, Probe(ENERGY, SEMIANGLE).k_semiangle / pixel, 0.4)
     calibration = VectorCalibration(pixel_size=pixel, energy=ENERGY)
     rng = np.random.default_rng(1)
-    rows, everything = [], []
-    for name in CUBIC:
-        crystal, errors, missing = cubic(name), [], 0
+    rows: list[dict[str, Any]] = []
+    by_kind: dict[str, list[tuple[float, float]]] = {}
+    for name, kind, crystal in tilted_crystals():
+        errors, missing = [], 0
         for zone in ([0, 0, 1], [1, 1, 0]):
             upright = zone_axis_orientation(crystal, zone)
             for _ in range(given.tilts):
@@ -270,22 +274,41 @@ def tilts(given: argparse.Namespace) -> list[dict[str, Any]]:
                 counts = rng.poisson(pattern * given.dose).astype(np.float32)[None]
                 disks = find_disks(counts, probe, proposer=proposer)
                 vectors = BraggVectors.from_columns((1, 1), shape, disks.pattern, columns_of(disks))
-                found = tilt_map(vectors, calibration=calibration, method="q_z").tilt[0, 0]
-                if np.isfinite(found).all():
-                    errors.append(np.degrees(np.linalg.norm(found * 1e-3 - omega)))
+                found = tilt_map(vectors, calibration=calibration, method="q_z")
+                miss = found.tilt[0, 0] * 1e-3 - omega
+                if np.isfinite(miss).all():
+                    ratio = np.abs(miss * 1e3) / found.sigma[0, 0]
+                    errors.append((np.degrees(np.linalg.norm(miss)), float(np.mean(ratio))))
                 else:
                     missing += 1
-        everything += errors
-        middle = float(np.median(errors)) if errors else float("nan")
-        rows.append({"crystal": name, "median error °": middle, "without a value": missing})
-    rows.append(
-        {
-            "crystal": "all",
-            "median error °": float(np.median(everything)) if everything else float("nan"),
-            "without a value": sum(r["without a value"] for r in rows),
-        }
-    )
+        by_kind.setdefault(kind, []).extend(errors)
+        rows.append({"crystal": name, "structure type": kind, **_errors(errors, missing)})
+    for kind, errors in by_kind.items():
+        rows.append({"crystal": "all of these", "structure type": kind, **_errors(errors)})
     return rows
+
+
+def _errors(errors: list[tuple[float, float]], missing: int | None = None) -> dict[str, Any]:
+    """Quantiles of the errors in degrees, and of how many σ they are."""
+    found, ratio = np.array(errors).reshape(-1, 2).T
+    if not len(found):
+        return {"without a value": missing}
+    return {
+        "median error °": float(np.median(found)),
+        "three quarters below °": float(np.quantile(found, 0.75)),
+        "median |error|/σ": float(np.median(ratio)),
+        "without a value": missing,
+    }
+
+
+def tilted_crystals() -> list[tuple[str, str, Crystal]]:
+    """Name, whether the networks were trained on its structure type, and the crystal."""
+    seen = [
+        (name, "held for calibration" if name == "GaAs" else "seen", cubic(name)) for name in CUBIC
+    ]
+    phases = {crystal.name: crystal for crystal in common_phases()}
+    unseen = [(name, "unseen", phases[name].conventional().with_u_iso(U_ISO)) for name in UNSEEN]
+    return seen + unseen
 
 
 def main() -> None:

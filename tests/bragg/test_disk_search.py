@@ -1,12 +1,14 @@
 """The search for disks without any number set by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from disk_patterns import grid_places, paired, probe_of, simulate
 
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_search import DiskOptions, find_disks, search_disks
-from diskern.bragg.disks import Candidates
+from diskern.bragg.disks import Candidates, Disks
 from diskern.errors import DiskernError
 
 
@@ -40,6 +42,29 @@ def test_faint_disks_beside_a_bright_one() -> None:
     error, _, false = paired(seen, find_disks(seen.counts, probe_of()))
     assert np.isfinite(error).all(axis=2).mean() > 0.97
     assert false <= 1
+
+
+def test_a_proposer_that_reads_is_shown_what_was_measured() -> None:
+    """Of round probes: what it says of q_z stays with the disks."""
+
+    class Reading:
+        def __call__(self, patterns: np.ndarray, probe: np.ndarray) -> Candidates:
+            return search_disks(patterns, self.probe)
+
+        def read(self, disks: Disks, patterns: np.ndarray, radius: float) -> Disks:
+            assert radius == self.probe.radius
+            assert patterns.shape == (3, 96, 96)
+            return replace(disks, q_z=disks.contrast[:, 0])
+
+    place = grid_places(3, 96, 26)
+    seen = simulate(place, np.full((3, 9), 30_000.0), radius=5.0, contrast=0.9)
+    reading = Reading()
+    reading.probe = probe_of(radius=5.0)
+    disks = find_disks(seen.counts, reading.probe, proposer=reading)
+    assert len(disks) >= 25
+    assert np.abs(disks.q_z).max() > 0.1
+    reading.probe = Probe.synthetic((96, 96), 5.0, kind="square")
+    assert np.isnan(find_disks(seen.counts, reading.probe, proposer=reading).q_z).all()
 
 
 def test_strongest_first_in_each_pattern() -> None:

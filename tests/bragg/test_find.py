@@ -95,8 +95,7 @@ def test_the_key_follows_everything_that_decides_the_disks() -> None:
 
     class Net:
         def __init__(self, sha: str) -> None:
-            card = types.SimpleNamespace(name="n", sha256=sha)
-            self.network = types.SimpleNamespace(model=types.SimpleNamespace(card=card))
+            self.configuration = {"weights": "n", "sha256": sha}
 
     searches = [
         prepare_search(scan, PROBE, mask=ALL),

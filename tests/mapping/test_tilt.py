@@ -49,7 +49,7 @@ FIELD = np.stack([20 * Y, 10 * X + 5 * Y], axis=-1)
 
 
 def test_tilt_is_found_with_calibrated_errors():
-    found = tilt_map(index_vectors(tilted(FIELD)), calibration=KNOWN)
+    found = tilt_map(index_vectors(tilted(FIELD)), calibration=KNOWN, shared=0.0)
     error = found.tilt - FIELD
     assert np.degrees(np.median(np.linalg.norm(error, axis=-1)) * 1e-3) < 0.05
     z = error / found.sigma
@@ -58,10 +58,18 @@ def test_tilt_is_found_with_calibrated_errors():
     assert not found.rough
 
 
+def test_errors_that_disks_share_do_not_average_out():
+    lattices = index_vectors(tilted(FIELD))
+    alone = tilt_map(lattices, calibration=KNOWN, shared=0.0)
+    together = tilt_map(lattices, calibration=KNOWN)
+    np.testing.assert_array_equal(together.tilt, alone.tilt)
+    np.testing.assert_allclose(together.sigma**2, alone.sigma**2 * alone.count[..., None])
+
+
 def test_scatter_beyond_sigma_is_found_in_the_scan():
     points = tilted(FIELD, sigma=3e-3, outliers=0)
     boastful = replace(points, sigma_q_z=points.sigma_q_z / 10)
-    found = tilt_map(index_vectors(boastful), calibration=KNOWN)
+    found = tilt_map(index_vectors(boastful), calibration=KNOWN, shared=0.0)
     z = (found.tilt - FIELD) / found.sigma
     assert z.std() == pytest.approx(1, abs=0.15)
     assert found.excess > 2e-3
@@ -130,6 +138,7 @@ def test_vectors_bring_their_own_calibration():
         (KNOWN, {}, "thickness"),
         (KNOWN, {"method": "q_z"}, "no vector has a q_z"),
         (KNOWN, {"method": "guess"}, "unknown"),
+        (KNOWN, {"shared": 1.5}, "shared=1.5"),
     ],
 )
 def test_what_is_lacking_is_said(known, options, words):

@@ -52,10 +52,11 @@ def test_patterns_that_the_weights_have_seen_are_passed_over(tmp_path: Path) -> 
         ),
         tmp_path,
         loop.Ranks(),
+        print,
     )
     block = training.source.block
     training.source.block = lambda n: asked.append(n) or block(n)  # type: ignore[method-assign]
-    training.run(False, lambda words: None, 2)
+    training.run(False, 2)
     assert asked == [200, 201, 202, 203]
 
 
@@ -110,7 +111,7 @@ def test_the_batch_must_fit_the_processes(tmp_path: Path, monkeypatch: pytest.Mo
 
     ranks = loop.Ranks(0, 3)
     with pytest.raises(DiskernError, match="3 processes"):
-        loop._Training(smoke(), tmp_path, ranks)
+        loop._Training(smoke(), tmp_path, ranks, print)
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:

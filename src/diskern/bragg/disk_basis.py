@@ -46,6 +46,33 @@ class DiskBasis:
         return _monomials(x, y, self.powers) @ self.to_polynomials
 
 
+def recentred(coefficients: Floats, shift: Floats) -> Floats:
+    """Coefficients about another middle.
+
+    Parameters
+    ----------
+    coefficients : (N, count(order)) of polynomials about the old one.
+    shift : (N, 2) the new middle from the old one, in units of the radius.
+    """
+    size = coefficients.shape[1]
+    order = next(n for n in range(size) if count(n) == size)
+    basis = disk_basis(max(order, 1))
+    places, back = _sampled(max(order, 1), size)
+    x, y = (places + shift[:, None]).reshape(-1, 2).T
+    values = basis.evaluate(x, y)[:, :size].reshape(len(shift), len(places), size)
+    return np.asarray(np.einsum("npk,nk->np", values, coefficients) @ back)
+
+
+@cache
+def _sampled(order: int, size: int) -> tuple[Floats, Floats]:
+    """(P, 2) places in the disk, and (P, size) what makes coefficients of the values there."""
+    radius = np.sqrt((np.arange(order + 1) + 0.5) / (order + 1))
+    phi = 2 * np.pi * np.arange(2 * order + 1) / (2 * order + 1)
+    x, y = np.outer(radius, np.cos(phi)).ravel(), np.outer(radius, np.sin(phi)).ravel()
+    back = np.linalg.pinv(disk_basis(order).evaluate(x, y)[:, :size]).T
+    return np.stack([x, y], 1), np.asarray(back, dtype=np.float64)
+
+
 @cache
 def disk_basis(order: int) -> DiskBasis:
     """The polynomials up to a degree, and products up to twice it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.bragg.disks import Candidates
+from diskern.bragg.disk_excitation import LearnedExcitation
+from diskern.bragg.disks import Candidates, Disks
 
 if TYPE_CHECKING:
     from diskern.nets.proposer import Proposer
@@ -24,9 +25,12 @@ class LearnedProposer:
     Attributes
     ----------
     network : see `diskern.nets.proposer.Proposer`.
+    excitation : reads q_z of the disks once they are measured, or None where energy or scale are
+        unknown.
     """
 
     network: Proposer
+    excitation: LearnedExcitation | None = None
 
     @classmethod
     def load(
@@ -49,7 +53,23 @@ class LearnedProposer:
         """
         from diskern.nets.proposer import Proposer
 
-        return cls(Proposer.load(name, energy=energy, pixel_size=pixel_size))
+        network = Proposer.load(name, energy=energy, pixel_size=pixel_size)
+        if energy is None or pixel_size is None:
+            return cls(network)
+        return cls(network, LearnedExcitation.load(energy=energy, pixel_size=pixel_size))
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Everything that decides what is proposed and read, ready for JSON."""
+        network, reader = self.network, self.excitation
+        known = {name: getattr(network, name) for name in ("energy", "pixel_size", "threshold")}
+        card = network.model.card
+        return {
+            "weights": card.name,
+            "sha256": card.sha256,
+            **known,
+            "excitation": None if reader is None else reader.model.card.sha256,
+        }
 
     def __call__(self, patterns: NDArray[np.float32], probe: Floats) -> Candidates:
         """Candidates in (B, H, W) patterns for an (H, W) probe."""
@@ -64,3 +84,7 @@ class LearnedProposer:
             q_z=found.q_z,
             sigma_q_z=found.sigma_q_z,
         )
+
+    def read(self, disks: Disks, patterns: NDArray[np.float32], radius: float) -> Disks:
+        """The measured disks with what the contrast inside them says of q_z."""
+        return disks if self.excitation is None else self.excitation(disks, patterns, radius)

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diskern.bragg.disk_basis import count
+from diskern.bragg.disk_basis import count, recentred
 from diskern.bragg.disk_fit import BACKGROUND, Step, Tables, gauss_newton, model
 from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_windows import Rim, Windows, windows_at
-from diskern.bragg.disks import Candidates, Disks, visibility_of
+from diskern.bragg.disks import CONTRAST, Candidates, Disks, visibility_of
 
 STEPS = 5
 """Gauss–Newton steps at most; the first with low orders only."""
@@ -177,7 +177,7 @@ def _refine_chunk(
     windows = windows_at(patterns, mask, part.pattern, middle, tables[0])
     colour = _colours(part, distance) if together else None
     fits = _fit(windows, rim, tables, torch.from_numpy(start - middle), colour)
-    return _as_disks(part, middle, fits)
+    return _as_disks(part, middle, fits, rim.radius)
 
 
 def _fit(
@@ -326,8 +326,9 @@ def _first_guess(
     return level, linear
 
 
-def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
+def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits, radius: float) -> Disks:
     """Columns of what was fitted."""
+    offset = fits.position.numpy().astype(np.float64)
     centre = fits.position.numpy().astype(np.float64) + middle
     grow = np.maximum(fits.chi2.numpy(), 1)
     covariance = fits.covariance.numpy() * grow[:, None, None]
@@ -350,4 +351,14 @@ def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
         sigma_v_g=part.sigma_v_g,
         q_z=part.q_z,
         sigma_q_z=part.sigma_q_z,
+        contrast=_contrast(fits, offset / radius),
     )
+
+
+def _contrast(fits: Fits, offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, `CONTRAST`) polynomials inside the disks about their centres, of the mean level."""
+    inner = recentred(fits.linear[:, BACKGROUND:].double().numpy(), offset)
+    level = np.maximum(inner[:, :1], 1e-9)
+    out = np.zeros((len(inner), CONTRAST))
+    out[:, : inner.shape[1] - 1] = np.clip(inner[:, 1:] / level, -10, 10)
+    return out

@@ -17,7 +17,7 @@ from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_overlap import crowded, left_free, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
-from diskern.bragg.disks import Candidates, Disks, Proposer
+from diskern.bragg.disks import Candidates, Disks, Proposer, Reader
 from diskern.errors import DiskernError
 from diskern.nets.correlation import parabolic_peaks
 
@@ -99,6 +99,8 @@ def find_disks(
         candidates = proposer(electrons, probe.image)
     candidates = candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
     found = _measure(electrons, probe, candidates, good, chosen)
+    if isinstance(proposer, Reader) and probe.round:
+        found = proposer.read(found, electrons, probe.radius)
     return replace(
         found,
         intensity=found.intensity * gain,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,9 @@ class Disks:
     visibility : (N,) 0 invisible to 1 certain, see `visibility_of`.
     v_g, sigma_v_g : (N,) amplitude of the structure factor in V.
     q_z, sigma_q_z : (N,) excitation error in 1/Å, positive inside the Ewald sphere.
+    contrast : (N, K) what diffraction draws inside the disk: coefficients of
+        `diskern.bragg.disk_basis.DiskBasis` about the centre, as shares of the first, the mean
+        level, which is left out; 0 where nobody said.
     """
 
     pattern: Ints
@@ -51,6 +54,7 @@ class Disks:
     sigma_v_g: Floats
     q_z: Floats
     sigma_q_z: Floats
+    contrast: Floats
 
     def __len__(self) -> int:
         return len(self.pattern)
@@ -72,8 +76,15 @@ class Disks:
         if unknown:
             raise DiskernError(f"disks have no column {min(unknown)!r}")
         size = np.size(pattern)
-        columns = {}
+        contrast = np.asarray(given.pop("contrast", np.zeros((size, CONTRAST))), dtype=np.float64)
+        if contrast.shape != (size, CONTRAST):
+            raise DiskernError(
+                f"column 'contrast' has shape {contrast.shape}, ({size}, {CONTRAST}) is asked for"
+            )
+        columns: dict[str, Any] = {"contrast": contrast}
         for item in fields(cls):
+            if item.name == "contrast":
+                continue
             whole = item.name in ("pattern", "order")
             kind: type[Any] = np.int64 if whole else np.float64
             value = given.get(item.name, -1 if whole else np.nan)
@@ -163,6 +174,16 @@ class Proposer(Protocol):
         """Candidates in (B, H, W) patterns for an (H, W) probe of sum 1."""
 
 
+@runtime_checkable
+class Reader(Proposer, Protocol):
+    """A proposer that reads q_z of the measured disks from what the fits found inside them."""
+
+    def read(self, disks: Disks, patterns: NDArray[np.float32], radius: float) -> Disks:
+        """The disks of (B, H, W) patterns in electrons, of a round probe of ``radius`` px."""
+
+
+CONTRAST = 27
+"""Coefficients of the contrast inside a disk: all of degree 1 to 6."""
 EVEN_ODDS = 5.0
 """Signal-to-noise ratio at which a disk counts as half visible: above the largest of the
 thousands of noise maxima of one pattern."""

@@ -300,13 +300,10 @@ def _plain(options: DiskOptions | None) -> dict[str, Any] | None:
 
 
 def _about(proposer: Proposer | None) -> Any:
-    """Which proposer: its own words, the hash of its weights, or its name."""
+    """Which proposer: its own words, or its name."""
     stated = getattr(proposer, "configuration", None)
-    if proposer is None or isinstance(stated, Mapping | str):
-        return dict(stated) if isinstance(stated, Mapping) else stated
-    network = getattr(proposer, "network", None)
-    card = getattr(getattr(network, "model", None), "card", None)
-    if card is None:
-        return f"{type(proposer).__module__}.{type(proposer).__qualname__}"
-    known = {name: getattr(network, name, None) for name in ("energy", "pixel_size", "threshold")}
-    return {"weights": card.name, "sha256": card.sha256, **known}
+    if isinstance(stated, Mapping):
+        return dict(stated)
+    if proposer is None or isinstance(stated, str):
+        return stated
+    return f"{type(proposer).__module__}.{type(proposer).__qualname__}"

@@ -30,6 +30,7 @@ _ARCHITECTURES: dict[str, tuple[str, str]] = {
     "fourier": ("diskern.nets.fourier_unet", "FourierUNet"),
     "spot_set": ("diskern.nets.spot_set", "SpotSetNet"),
     "image_set": ("diskern.nets.image_set", "ImageSetNet"),
+    "excitation": ("diskern.nets.excitation", "ExcitationNet"),
     "resnet": ("diskern.nets.resnet", "ResNet"),
 }
 

@@ -30,7 +30,7 @@ class DiskTask:
         """Patterns of one crystal and camera."""
         return self.recipe.data.per_block
 
-    def source(self, side: str) -> DiskSet:
+    def source(self, side: str, tell: Tell | None = None) -> DiskSet:
         """Convergent-beam patterns."""
         return DiskSet(self.recipe.data, side)
 

@@ -12,6 +12,9 @@ from diskern.nets.registry import Model, load
 from diskern.nets.resnet import parameter_count
 from diskern.train.disks import DiskSet
 from diskern.train.disks_evaluate import evaluate, summary
+from diskern.train.excitation_recipe import ExcitationTrainRecipe
+from diskern.train.excitation_sets import measured_patterns
+from diskern.train.excitation_task import line_scores
 from diskern.train.saed_evaluate import evaluate_saed
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.symmetry_bands import band_rows
@@ -97,11 +100,13 @@ def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, R
         return {**found, "table": [found["table"]]}
     if model.card.architecture == "proposer":
         return _disks(model, LIMIT if limit is None else limit)
+    if model.card.architecture == "excitation":
+        return _lines(model, LIMIT if limit is None else limit, tell)
     if model.card.architecture in SYMMETRY:
         return _symmetry(model, CRYSTALS if limit is None else limit, tell)
     raise DiskernError(
-        f"{model.card.name} is a {model.card.architecture}; resnet, spot_set, image_set and "
-        "proposer can be evaluated"
+        f"{model.card.name} is a {model.card.architecture}; resnet, spot_set, image_set, "
+        "proposer and excitation can be evaluated"
     )
 
 
@@ -140,5 +145,16 @@ def _disks(model: Model, blocks: int) -> dict[str, Rows]:
     held = DiskSet(recipe.data, "test")
     seen = evaluate(finder_of(model), [held.block(10_000 + i) for i in range(blocks)])
     numbers = summary(seen, float(model.card.calibration["threshold"]))
+    row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
+    return {"table": [row]}
+
+
+def _lines(model: Model, blocks: int, tell: Tell | None) -> dict[str, Rows]:
+    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
+    if not isinstance(recipe, ExcitationTrainRecipe):
+        raise DiskernError(f"{model.card.name} was not trained to read excitation errors")
+    # Anew, and not from a store: the weights may have come without it.
+    held = measured_patterns(recipe.model_copy(update={"store": "", "held": blocks}), "test", tell)
+    numbers = line_scores(model.net, held, float(model.card.calibration["sigma"]))
     row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
     return {"table": [row]}

@@ -89,7 +89,7 @@ def train(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     with _ranks() as ranks:
-        return _Training(recipe, folder, ranks).run(resume, say, stop_after)
+        return _Training(recipe, folder, ranks, say).run(resume, stop_after)
 
 
 class _Steps(Dataset[list[Block]]):
@@ -111,7 +111,8 @@ def _as_it_is(blocks: list[Block]) -> list[Block]:
 class _Training:
     """State of one training; see `train`."""
 
-    def __init__(self, recipe: TrainingRecipe, folder: Path, ranks: Ranks) -> None:
+    def __init__(self, recipe: TrainingRecipe, folder: Path, ranks: Ranks, say: Tell) -> None:
+        self.say = say
         self.task: Task = task_of(recipe)
         if recipe.optimiser.batch % (self.task.per_block * ranks.size):
             raise DiskernError(
@@ -122,13 +123,13 @@ class _Training:
         self.net = build_net(recipe).to(recipe.device)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = recipe.optimiser.make(self.net.parameters())
-        self.source = self.task.source("train")
+        self.source = self.task.source("train", say)
         self.held: BlockSource | None = None
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.key = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
 
-    def run(self, resume: bool, say: Tell, stop_after: int | None) -> Trained:
+    def run(self, resume: bool, stop_after: int | None) -> Trained:
         self._begin(resume)
         options = self.recipe.optimiser
         last = options.steps if stop_after is None else min(options.steps, stop_after)
@@ -148,9 +149,9 @@ class _Training:
                 if self.step % 20 == 0:
                     rate = (self.step - first) * options.batch / (time.monotonic() - begun)
                     words = self.task.words(_numbers(parts))
-                    say(f"step {self.step} of {options.steps}, {rate:.0f} patterns/s: {words}")
+                    self.say(f"step {self.step} of {options.steps}, {rate:.0f} patterns/s: {words}")
                 if self.step % self.recipe.checkpoint.every == 0 or self.step == options.steps:
-                    self._look_and_save(say)
+                    self._look_and_save()
         except KeyboardInterrupt:
             self._save()
             raise
@@ -209,14 +210,14 @@ class _Training:
             gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
             start += gradient.numel()
 
-    def _look_and_save(self, say: Tell) -> None:
+    def _look_and_save(self) -> None:
         if self.recipe.checkpoint.validation_blocks and self.ranks.leads:
             self.history.append({"step": self.step, **self._validate()})
-            say(", ".join(f"{k} {v:.4g}" for k, v in self.history[-1].items()))
+            self.say(", ".join(f"{k} {v:.4g}" for k, v in self.history[-1].items()))
         self._save()
 
     def _validate(self) -> dict[str, float]:
-        self.held = self.held or self.task.source("validation")
+        self.held = self.held or self.task.source("validation", self.say)
         self.average.eval()
         with torch.no_grad():
             found = [

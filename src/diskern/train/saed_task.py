@@ -31,9 +31,9 @@ class SaedTask:
         """Images drawn together."""
         return self.recipe.per_block
 
-    def source(self, side: str) -> ImageBlocks:
+    def source(self, side: str, tell: Tell | None = None) -> ImageBlocks:
         """Images of one side, turned and cropped."""
-        return image_blocks(self.recipe, side)
+        return image_blocks(self.recipe, side, tell)
 
     def net(self) -> nn.Module:
         """The network as the training begins: random, or with weights of the user's file."""

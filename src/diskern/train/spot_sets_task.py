@@ -41,7 +41,7 @@ class SpotSetTask:
         """What the network is built with."""
         return arguments_of(self.recipe.net)
 
-    def source(self, side: str) -> SpotSets:
+    def source(self, side: str, tell: Tell | None = None) -> SpotSets:
         """Sets of patterns of one crystal."""
         return SpotSets(self.recipe.data, side)
 

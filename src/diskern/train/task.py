@@ -30,7 +30,7 @@ class Task(Protocol):
     def per_block(self) -> int:
         """Samples in a block."""
 
-    def source(self, side: str) -> BlockSource:
+    def source(self, side: str, tell: Tell | None = None) -> BlockSource:
         """The samples of ``"train"`` or ``"validation"``, wholly apart."""
 
     def net(self) -> nn.Module:
@@ -56,5 +56,6 @@ def task_of(recipe: TrainingRecipe) -> Task:
 _TASKS = {
     "train": ("diskern.train.disks_task", "DiskTask"),
     "train-spot-set": ("diskern.train.spot_sets_task", "SpotSetTask"),
+    "train-excitation": ("diskern.train.excitation_task", "ExcitationTask"),
     "train-saed": ("diskern.train.saed_task", "SaedTask"),
 }

@@ -101,6 +101,7 @@ class TrainRecipe(Table):
 _KINDS = {
     "train": ("diskern.train.train_recipe", "TrainRecipe"),
     "train-spot-set": ("diskern.train.spot_sets_recipe", "SpotSetTrainRecipe"),
+    "train-excitation": ("diskern.train.excitation_recipe", "ExcitationTrainRecipe"),
     "train-saed": ("diskern.train.saed_recipe", "SaedTrainRecipe"),
 }
 """Where the recipe of each kind of training lives."""

@@ -1,0 +1,55 @@
+"""Recipes for the network that reads excitation errors from what diffraction draws in disks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from diskern.train.disks_recipe import DisksRecipe
+from diskern.train.recipe import Count, Share, Table
+from diskern.train.schedules import OptimiserTable
+from diskern.train.train_recipe import CheckpointTable
+
+
+class ExcitationTable(Table):
+    """Which network."""
+
+    width: Annotated[int, Field(ge=8, le=1024)] = 128
+
+
+class ExcitationTrainRecipe(Table):
+    """One training: patterns are drawn and their disks measured once, then seen many times."""
+
+    kind: Literal["train-excitation"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of a process; 0 leaves it to torch."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Processes beside each training process that hand it its samples."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
+    data: DisksRecipe
+    blocks: Count = 1500
+    """Blocks of the data that are drawn to learn from."""
+    held: Count = 150
+    """Blocks of either held-out side."""
+    store: str = ""
+    """Folder that keeps what was measured between runs, relative to that of the call; an empty
+    word holds it in memory."""
+    per_block: Count = 16
+    """Patterns taken together; a step takes whole blocks."""
+    dropped: Share = 0.5
+    """Largest share of a pattern's disks that is hidden at random in training."""
+    net: ExcitationTable = ExcitationTable()
+    optimiser: OptimiserTable
+    checkpoint: CheckpointTable = CheckpointTable()
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> ExcitationTrainRecipe:
+        batch = self.optimiser.batch
+        if batch % self.per_block:
+            raise ValueError(
+                f"optimiser.batch={batch} must be a multiple of per_block={self.per_block}"
+            )
+        return self
