@@ -129,6 +129,22 @@ def test_substitution_keeps_group_and_prototype() -> None:
         assert prototype_family(found) == prototype_family(m)
 
 
+def test_substitutes_denser_than_anything_real_are_left_out() -> None:
+    def volumes(least: float) -> list[float]:
+        source = {
+            "source": "substituted",
+            "space_groups": [229],
+            "per_group": 30,
+            "elements": ["N", "O", "Cl", "Fe", "W", "Na", "Ba"],
+            "min_atom_volume": least,
+        }
+        recipe = parse_recipe({"kind": "spots", "name": "m", "crystals": [source]})
+        return [c.volume / len(c) for c in (m.crystal(0.08) for m in materials_of(recipe))]
+
+    assert min(volumes(0.0)) < 6 <= min(volumes(6.0))
+    assert len(volumes(6.0)) >= 3
+
+
 def test_random_crystals_are_built_when_asked() -> None:
     source = {"source": "random", "count": 230 * 2}
     recipe = parse_recipe({"kind": "spots", "name": "r", "crystals": [source]})

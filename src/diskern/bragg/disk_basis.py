@@ -41,9 +41,13 @@ class DiskBasis:
     powers: NDArray[np.int64]
     product: Floats
 
-    def evaluate(self, x: Floats, y: Floats) -> Floats:
-        """(N, count(2 · order)) values at (N,) points in units of the radius."""
-        return _monomials(x, y, self.powers) @ self.to_polynomials
+    def evaluate(self, x: Floats, y: Floats, size: int | None = None) -> Floats:
+        """(N, count(2 · order)) values at (N,) points in units of the radius.
+
+        ``size`` asks for the first of them only: of a degree and below.
+        """
+        # Graded: no polynomial needs monomials that come after it.
+        return _monomials(x, y, self.powers[:size]) @ self.to_polynomials[:size, :size]
 
 
 def recentred(coefficients: Floats, shift: Floats) -> Floats:
@@ -59,7 +63,7 @@ def recentred(coefficients: Floats, shift: Floats) -> Floats:
     basis = disk_basis(max(order, 1))
     places, back = _sampled(max(order, 1), size)
     x, y = (places + shift[:, None]).reshape(-1, 2).T
-    values = basis.evaluate(x, y)[:, :size].reshape(len(shift), len(places), size)
+    values = basis.evaluate(x, y, size).reshape(len(shift), len(places), size)
     return np.asarray(np.einsum("npk,nk->np", values, coefficients) @ back)
 
 
@@ -69,7 +73,7 @@ def _sampled(order: int, size: int) -> tuple[Floats, Floats]:
     radius = np.sqrt((np.arange(order + 1) + 0.5) / (order + 1))
     phi = 2 * np.pi * np.arange(2 * order + 1) / (2 * order + 1)
     x, y = np.outer(radius, np.cos(phi)).ravel(), np.outer(radius, np.sin(phi)).ravel()
-    back = np.linalg.pinv(disk_basis(order).evaluate(x, y)[:, :size]).T
+    back = np.linalg.pinv(disk_basis(order).evaluate(x, y, size)).T
     return np.stack([x, y], 1), np.asarray(back, dtype=np.float64)
 
 
@@ -97,6 +101,5 @@ def disk_basis(order: int) -> DiskBasis:
 def _monomials(x: Floats, y: Floats, powers: NDArray[np.int64]) -> Floats:
     """(N, K) x^a y^b."""
     top = int(powers.max(initial=0))
-    by_x = x[:, None] ** np.arange(top + 1)
-    by_y = y[:, None] ** np.arange(top + 1)
+    by_x, by_y = (np.vander(v, top + 1, increasing=True) for v in (x, y))
     return np.asarray(by_x[:, powers[:, 0]] * by_y[:, powers[:, 1]])

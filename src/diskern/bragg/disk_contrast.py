@@ -68,8 +68,7 @@ def disk_facts(
     G = (place[source] - place[direct]) / radius
     length = np.maximum(np.linalg.norm(G, axis=1), 1e-3)
     along = G / length[:, None]
-    inner = profiles(disks.contrast[source], along)
-    outer = profiles(np.broadcast_to(disks.contrast[direct], (len(source), CONTRAST)), along)
+    inner, outer = profiles(disks.contrast[source], disks.contrast[direct], along)
     # Two rough tilts: the pattern's centres of gravity lie about the Laue circle's middle.
     heavy = along @ -(own[:, None] * G).sum(0) / own.sum()
     light = along @ -(np.sqrt(own)[:, None] * G).sum(0) / np.sqrt(own).sum()
@@ -105,15 +104,19 @@ def disk_facts(
     return DiskFacts(facts.astype(np.float32), G.astype(np.float32), source)
 
 
-def profiles(contrast: Floats, along: Floats) -> Floats:
-    """(N, `PROFILE`) contrast on a grid along and across directions (N, 2)."""
+def profiles(contrast: Floats, direct: Floats, along: Floats) -> tuple[Floats, Floats]:
+    """(N, `PROFILE`) contrast on a grid along and across directions (N, 2).
+
+    Of the disks themselves, (N, K), and of the direct beam, (K,).
+    """
     across = np.stack([-along[:, 1], along[:, 0]], 1)
     grid = _grid()
     places = grid[:, :1] * along[:, None] + grid[:, 1:] * across[:, None]
     x, y = places.reshape(-1, 2).T
-    values = disk_basis(6).evaluate(x, y)[:, 1 : CONTRAST + 1]
-    found = np.einsum("npk,nk->np", values.reshape(len(along), PROFILE, CONTRAST), contrast)
-    return np.asarray(np.clip(found, -3, 5))
+    values = disk_basis(6).evaluate(x, y, CONTRAST + 1)[:, 1:]
+    values = values.reshape(len(along), PROFILE, CONTRAST)
+    own, beam = (values @ contrast[:, :, None])[..., 0], values @ direct
+    return np.clip(own, -3, 5), np.clip(beam, -3, 5)
 
 
 @cache
