@@ -1,7 +1,7 @@
 """Strain of a simulated Si/SiGe multilayer, and the blind tilt of simulated thick crystals.
 
     python benchmarks/strain_multilayer.py [--py4dstem PYTHON] [--thickness 400] [--dose 1e6]
-        [--weights NAME_OR_FILE] [--crystals DIR] [--json FILE] [--save-patterns FILE]
+        [--weights NAME_OR_FILE [--once]] [--crystals DIR] [--json FILE] [--save-patterns FILE]
 
 Multilayer: Si and Si(50)Ge(50), grown along [001] on Si and as wide in the plane as Si, seen along
 [110] with 2 mrad at 200 kV.  The layers are stretched along x only; their interfaces are a few Å
@@ -24,6 +24,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,8 @@ def tilts(given: argparse.Namespace) -> list[dict[str, Any]]:
 
     shape, pixel = (128, 128), 0.0177
     proposer = LearnedProposer.load(given.weights, energy=ENERGY, pixel_size=pixel)
+    if given.once:
+        proposer = replace(proposer, excitation=None)
     probe = DiskProbe.synthetic(shape, Probe(ENERGY, SEMIANGLE).k_semiangle / pixel, 0.4)
     calibration = VectorCalibration(pixel_size=pixel, energy=ENERGY)
     rng = np.random.default_rng(1)
@@ -319,6 +322,9 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=40, help="of the probe over one period")
     parser.add_argument("--weights", help="of the proposer, for the tilt")
     parser.add_argument("--tilts", type=int, default=10, help="of each crystal and zone axis")
+    parser.add_argument(
+        "--once", action="store_true", help="q_z of the proposer, not read again after the fit"
+    )
     parser.add_argument("--only", choices=("strain", "tilt"))
     parser.add_argument("--save-patterns", type=Path)
     parser.add_argument("--json", type=Path)
