@@ -61,7 +61,9 @@ def test_the_fit_tells_where_a_disk_is_bright() -> None:
         rim = 0.5 - 0.5 * np.tanh((np.hypot(r, c) - RADIUS) / 0.6)
         image = 400 * rim * (0.3 + np.exp(-0.5 * ((r / RADIUS - 0.4) / 0.2) ** 2))
         image = np.random.default_rng(1).poisson(image + 2)[None].astype(np.float32)
-        disks = refine_disks(image, probe, Candidates.at([0], [48.2], [47.5]))
+        start = Candidates.at([0], [48.2], [47.5])
+        assert not refine_disks(image, probe, start).contrast.any()
+        disks = refine_disks(image, probe, start, contrast=True)
         own, beam = profiles(disks.contrast, disks.contrast[0], np.array([[1.0, 0.0]]))
         np.testing.assert_allclose(own, beam)
         profile = own[0]

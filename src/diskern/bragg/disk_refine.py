@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -43,6 +43,7 @@ def refine_disks(
     *,
     mask: NDArray[np.bool_] | None = None,
     orders: int | None = None,
+    contrast: bool = False,
 ) -> Disks:
     """Position, intensity and their covariance for every candidate, in the order given.
 
@@ -56,6 +57,7 @@ def refine_disks(
     candidates : sorted by pattern; starts good to about 1 px or a quarter of the radius.
     mask : (H, W) True where a pixel may be used.
     orders : largest order of the polynomial inside a disk; chosen from the radius by default.
+    contrast : whether to tell what the polynomials are, for those who read them.
     """
     if len(candidates) == 0:
         return Disks.empty()
@@ -72,7 +74,11 @@ def refine_disks(
         for start, stop in _chunks(candidates.pattern[chosen], together, size):
             place = chosen[start:stop]
             part = candidates.select(place)
-            parts.append(_refine_chunk(patterns, mask, part, rim, (low, full), together, distance))
+            middle, fits = _refine_chunk(patterns, mask, part, rim, (low, full), together, distance)
+            made = _as_disks(part, middle, fits)
+            if contrast:
+                made = replace(made, contrast=_contrast(fits, rim.radius))
+            parts.append(made)
             places.append(place)
     return Disks.concatenate(parts).select(np.argsort(np.concatenate(places)))
 
@@ -170,14 +176,13 @@ def _refine_chunk(
     tables: tuple[Tables, Tables],
     together: bool,
     distance: float,
-) -> Disks:
-    """Refine some disks, each alone or all together."""
+) -> tuple[NDArray[np.int64], Fits]:
+    """Fits of some disks, each alone or all together, and the middles of their windows."""
     start = np.stack([part.row, part.col], 1)
     middle = np.clip(np.rint(start).astype(np.int64), 0, np.array(patterns.shape[1:]) - 1)
     windows = windows_at(patterns, mask, part.pattern, middle, tables[0])
     colour = _colours(part, distance) if together else None
-    fits = _fit(windows, rim, tables, torch.from_numpy(start - middle), colour)
-    return _as_disks(part, middle, fits, rim.radius)
+    return middle, _fit(windows, rim, tables, torch.from_numpy(start - middle), colour)
 
 
 def _fit(
@@ -326,9 +331,8 @@ def _first_guess(
     return level, linear
 
 
-def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits, radius: float) -> Disks:
+def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
     """Columns of what was fitted."""
-    offset = fits.position.numpy().astype(np.float64)
     centre = fits.position.numpy().astype(np.float64) + middle
     grow = np.maximum(fits.chi2.numpy(), 1)
     covariance = fits.covariance.numpy() * grow[:, None, None]
@@ -351,12 +355,13 @@ def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits, radius: f
         sigma_v_g=part.sigma_v_g,
         q_z=part.q_z,
         sigma_q_z=part.sigma_q_z,
-        contrast=_contrast(fits, offset / radius),
+        contrast=np.zeros((len(part), CONTRAST)),
     )
 
 
-def _contrast(fits: Fits, offset: NDArray[np.float64]) -> NDArray[np.float64]:
+def _contrast(fits: Fits, radius: float) -> NDArray[np.float64]:
     """(N, `CONTRAST`) polynomials inside the disks about their centres, of the mean level."""
+    offset = fits.position.numpy().astype(np.float64) / radius
     inner = recentred(fits.linear[:, BACKGROUND:].double().numpy(), offset)
     level = np.maximum(inner[:, :1], 1e-9)
     out = np.zeros((len(inner), CONTRAST))

@@ -98,9 +98,10 @@ def find_disks(
     else:
         candidates = proposer(electrons, probe.image)
     candidates = candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
-    found = _measure(electrons, probe, candidates, good, chosen)
-    if isinstance(proposer, Reader) and probe.round:
-        found = proposer.read(found, electrons, probe.radius)
+    reader = proposer if isinstance(proposer, Reader) and probe.round else None
+    found = _measure(electrons, probe, candidates, good, chosen, contrast=reader is not None)
+    if reader is not None:
+        found = reader.read(found, electrons, probe.radius)
     return replace(
         found,
         intensity=found.intensity * gain,
@@ -115,6 +116,8 @@ def _measure(
     candidates: Candidates,
     good: NDArray[np.bool_],
     options: DiskOptions,
+    *,
+    contrast: bool,
 ) -> Disks:
     """The strongest first, then in rounds those that what has been found does not explain."""
     shape = electrons.shape
@@ -135,7 +138,9 @@ def _measure(
         rest = rest.select(np.setdiff1d(np.arange(len(rest)), top))
         touched = np.isin(found.pattern, fresh.pattern)
         joint = _together(found.select(touched), fresh)
-        again = refine_disks(electrons, probe, joint, mask=good, orders=options.orders)
+        again = refine_disks(
+            electrons, probe, joint, mask=good, orders=options.orders, contrast=contrast
+        )
         found = accept(Disks.concatenate([found.select(~touched), again]), probe, shape, options)
     return found
 

@@ -177,7 +177,8 @@ def _of_block(block: Block, rng: np.random.Generator) -> list[tuple[DiskFacts, S
     true = block["disks"][pattern, which].astype(np.float64)
     start = true[:, :2] + rng.normal(0, START * radius, (len(true), 2))
     places = Candidates.at(pattern, start[:, 0], start[:, 1])
-    disks = refine_disks(electrons, Probe.synthetic(shape, radius, edge), places)
+    probe = Probe.synthetic(shape, radius, edge)
+    disks = refine_disks(electrons, probe, places, contrast=True)
     close = np.maximum(np.abs(disks.row - true[:, 0]), np.abs(disks.col - true[:, 1]))
     good = (close < NEAR * radius) & np.isfinite(disks.intensity)
     out = []
