@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.bragg.disk_contrast import FEWEST, MOST, DiskFacts, direct_beams, disk_facts
+from diskern.bragg.disk_contrast import FEWEST, FIELDS, DiskFacts, direct_beams, disk_facts
 from diskern.bragg.disks import Disks
 from diskern.errors import DiskernError
 from diskern.nets.disk_units import unit_of
@@ -99,11 +99,14 @@ def lines_of(
 
 
 def padded(
-    told: list[DiskFacts],
+    told: list[DiskFacts], most: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """(B, N, fields) facts, (B, N, 2) G and (B, N) which disks there are, of several patterns."""
-    most = max((len(t.G) for t in told), default=MOST)
-    facts = np.zeros((len(told), most, told[0].facts.shape[1]), np.float32)
+    """(B, N, fields) facts, (B, N, 2) G and (B, N) which disks there are, of several patterns.
+
+    ``most`` is N; by default the disks of the pattern that has most.
+    """
+    most = most or max(len(t.G) for t in told)
+    facts = np.zeros((len(told), most, FIELDS), np.float32)
     G, there = np.ones((len(told), most, 2), np.float32), np.zeros((len(told), most), np.float32)
     for i, t in enumerate(told):
         n = len(t.G)

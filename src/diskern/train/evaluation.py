@@ -101,7 +101,7 @@ def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, R
     if model.card.architecture == "proposer":
         return _disks(model, LIMIT if limit is None else limit)
     if model.card.architecture == "excitation":
-        return _lines(model, LIMIT if limit is None else limit, tell)
+        return _lines(model, limit, tell)
     if model.card.architecture in SYMMETRY:
         return _symmetry(model, CRYSTALS if limit is None else limit, tell)
     raise DiskernError(
@@ -149,12 +149,13 @@ def _disks(model: Model, blocks: int) -> dict[str, Rows]:
     return {"table": [row]}
 
 
-def _lines(model: Model, blocks: int, tell: Tell | None) -> dict[str, Rows]:
+def _lines(model: Model, blocks: int | None, tell: Tell | None) -> dict[str, Rows]:
     recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
     if not isinstance(recipe, ExcitationTrainRecipe):
         raise DiskernError(f"{model.card.name} was not trained to read excitation errors")
     # Anew, and not from a store: the weights may have come without it.
-    held = measured_patterns(recipe.model_copy(update={"store": "", "held": blocks}), "test", tell)
+    here = recipe.model_copy(update={"store": "", "held": blocks or recipe.held})
+    held = measured_patterns(here, "test", tell)
     numbers = line_scores(model.net, held, float(model.card.calibration["sigma"]))
     row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
     return {"table": [row]}

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from diskern.train.disks_recipe import DisksRecipe
 from diskern.train.recipe import Count, Share, Table
 from diskern.train.schedules import OptimiserTable
-from diskern.train.train_recipe import CheckpointTable
+from diskern.train.train_recipe import CheckpointTable, TrainingTable
 
 
 class ExcitationTable(Table):
@@ -18,17 +18,10 @@ class ExcitationTable(Table):
     width: Annotated[int, Field(ge=8, le=1024)] = 128
 
 
-class ExcitationTrainRecipe(Table):
+class ExcitationTrainRecipe(TrainingTable):
     """One training: patterns are drawn and their disks measured once, then seen many times."""
 
     kind: Literal["train-excitation"]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of a process; 0 leaves it to torch."""
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes beside each training process that hand it its samples."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
     data: DisksRecipe
     blocks: Count = 1500
     """Blocks of the data that are drawn to learn from."""

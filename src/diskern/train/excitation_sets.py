@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,14 +13,17 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.bragg.disk_contrast import FEWEST, FIELDS, MOST, DiskFacts, disk_facts, mirrored
+from diskern.bragg.disk_contrast import FEWEST, MOST, DiskFacts, disk_facts, mirrored
+from diskern.bragg.disk_excitation import padded
 from diskern.bragg.disk_gain import estimate_response
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disks import Candidates
 from diskern.errors import DiskernError
+from diskern.physics import wavelength
 from diskern.train.disks import DiskSet
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
+from diskern.train.passes import Passes
 from diskern.train.samples import Block
 
 Singles = NDArray[np.float32]
@@ -40,7 +43,7 @@ class MeasuredPatterns:
 
     Attributes
     ----------
-    facts : (P, N, `FIELDS`); G : (P, N, 2); there : (P, N), see `diskern.nets.excitation`.
+    facts : (P, N, F); G : (P, N, 2); there : (P, N), see `diskern.nets.excitation`.
     line : (P, N) true distance of the Bragg line from the middle, in aperture radii.
     angle : (P,) aperture radius in degrees.
     """
@@ -65,13 +68,11 @@ class ExcitationBlocks:
 
     def __init__(self, seen: MeasuredPatterns, *, size: int, seed: int, dropped: float) -> None:
         self.seen, self.size, self.seed, self.dropped = seen, size, seed, dropped
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+        self._passes = Passes(len(seen), seed)
 
     def block(self, number: int) -> Block:
         """Some patterns by the names of `MeasuredPatterns`."""
-        row = np.arange(number * self.size, (number + 1) * self.size)
-        epoch, place = np.divmod(row, len(self.seen))
-        chosen = np.array([self._order(int(e))[p] for e, p in zip(epoch, place, strict=True)])
+        chosen = self._passes.at(np.arange(number * self.size, (number + 1) * self.size))
         made = {f.name: getattr(self.seen, f.name)[chosen] for f in fields(self.seen)}
         if not self.dropped:
             return made
@@ -83,16 +84,6 @@ class ExcitationBlocks:
         enough = kept.sum(1, keepdims=True) >= FEWEST
         made["there"] = np.where(enough, kept, made["there"]).astype(np.float32)
         return made
-
-    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.seen))
-
-    def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k != "_order"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._order = lru_cache(maxsize=2)(self._draw_order)
 
 
 def measured_patterns(
@@ -108,7 +99,7 @@ def measured_patterns(
     count = recipe.blocks if side == "train" else recipe.held
     if not recipe.store:
         return _measured(recipe, side, count, tell)
-    words = f"{recipe.data.model_dump_json()} {side} {count}"
+    words = f"{recipe.data.model_dump_json()} {recipe.seed} {side} {count}"
     path = Path(recipe.store) / f"{sha256(words.encode()).hexdigest()[:16]}-{side}.npz"
     try:
         if not path.exists():
@@ -137,30 +128,17 @@ def _measured(
             tell(f"measuring disks ({side}): block {number} of {count}")
         block = source.block(number)
         rng = np.random.default_rng([recipe.seed, number])
-        for facts, line in _of_block(block, rng):
-            told.append(facts)
-            lines.append(line)
-            wave = float(block["unit"][0]) / _aperture(block)
-            angles.append(float(np.degrees(wave)))
+        for shown, true in _of_block(block, rng):
+            told.append(shown)
+            lines.append(true)
+            aperture = block["radius"][0] * block["pixel_size"][0]
+            angles.append(math.degrees(aperture * wavelength(float(block["energy"][0]))))
     if not told:
         raise DiskernError(f"{recipe.name}: no pattern of the {side} side shows enough disks")
-    out = MeasuredPatterns(
-        np.zeros((len(told), MOST, FIELDS), np.float32),
-        np.ones((len(told), MOST, 2), np.float32),
-        np.zeros((len(told), MOST), np.float32),
-        np.zeros((len(told), MOST), np.float32),
-        np.array(angles, np.float32),
-    )
-    for i, (facts, line) in enumerate(zip(told, lines, strict=True)):
-        n = len(line)
-        out.facts[i, :n], out.G[i, :n], out.there[i, :n] = facts.facts, facts.G, 1
-        out.line[i, :n] = line
-    return out
-
-
-def _aperture(block: Block) -> float:
-    """k_R of a block in 1/Å."""
-    return float(block["radius"][0]) * float(block["pixel_size"][0])
+    facts, G, there = padded(told, MOST)
+    line = np.zeros_like(there)
+    line[there > 0] = np.concatenate(lines)
+    return MeasuredPatterns(facts, G, there, line, np.array(angles, np.float32))
 
 
 def _of_block(block: Block, rng: np.random.Generator) -> list[tuple[DiskFacts, Singles]]:

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from diskern.errors import DiskernError
 from diskern.train.augment import TurnAndCrop
 from diskern.train.materials import Material
+from diskern.train.passes import Passes
 from diskern.train.recipe import SplitTable
 from diskern.train.saed import SaedSet, setting_title
 from diskern.train.saed_recipe import SaedTrainRecipe
@@ -75,7 +75,7 @@ class ImageBlocks:
     ) -> None:
         self.images, self.augment, self.size = images, augment, size
         self.seed, self.shuffled = seed, shuffled
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+        self._passes = Passes(len(images), seed, shuffled=shuffled)
 
     @property
     def blocks(self) -> int:
@@ -87,9 +87,7 @@ class ImageBlocks:
         row = np.arange(number * self.size, (number + 1) * self.size)
         if not self.shuffled:
             row = row[row < len(self.images)] if number < self.blocks else row
-        epoch, place = np.divmod(row, len(self.images))
-        order = np.stack([self._order(int(e)) for e in np.unique(epoch)])
-        return np.asarray(order[epoch - epoch[:1], place])
+        return self._passes.at(row)
 
     def block(self, number: int) -> Block:
         """Images (B, crop, crop) float32 in [0, 1] with their facts."""
@@ -97,17 +95,6 @@ class ImageBlocks:
         facts = {name: array[places] for name, array in self.images.facts.items()}
         rng = np.random.default_rng([self.seed, 1, number])
         return self.augment({"image": self.images.images[places], **facts}, rng)
-
-    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
-        rng = np.random.default_rng([self.seed, 0, epoch if self.shuffled else 0])
-        return rng.permutation(len(self.images))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_order"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._order = lru_cache(maxsize=2)(self._draw_order)
 
 
 def sides_of(recipe: SaedTrainRecipe) -> dict[str, tuple[Material, ...]]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from diskern.train.recipe import Count, SaedRecipe, Share, Table
 from diskern.train.schedules import OptimiserTable, StepwiseTable
-from diskern.train.train_recipe import CheckpointTable
+from diskern.train.train_recipe import CheckpointTable, TrainingTable
 
 
 class ResNetTable(Table):
@@ -22,7 +22,7 @@ class ResNetTable(Table):
     word starts from random weights."""
 
 
-class SaedTrainRecipe(Table):
+class SaedTrainRecipe(TrainingTable):
     """One training on zone-axis images with look-alike labels.
 
     ``data.split.by = "crystal"`` parts crystals as the publication did.  With ``"prototype"``
@@ -31,13 +31,6 @@ class SaedTrainRecipe(Table):
     """
 
     kind: Literal["train-saed"]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of a process; 0 leaves it to torch."""
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes beside each training process that turn and crop its images."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the convolutions in training; weights, normalisation and loss stay in float32."""
     data: SaedRecipe

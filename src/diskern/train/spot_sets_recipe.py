@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from diskern.train.recipe import Count, Kilovolts, Positive, Range, Recipe, Share, Table
+from diskern.train.recipe import Count, Kilovolts, Positive, Range, Recipe, Share
 from diskern.train.schedules import OptimiserTable
 from diskern.train.spot_negatives import KINDS, NoCrystal
-from diskern.train.train_recipe import CheckpointTable, StartTable
+from diskern.train.train_recipe import CheckpointTable, StartTable, TrainingTable
 
 
 class SpotSetsRecipe(Recipe):
@@ -112,17 +112,10 @@ AnyNetTable = Annotated[
 ]
 
 
-class SpotSetTrainRecipe(Table):
+class SpotSetTrainRecipe(TrainingTable):
     """One training of a network that tells symmetry from sets of patterns, from seed to weights."""
 
     kind: Literal["train-spot-set"]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of a process; 0 leaves it to torch."""
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes beside each training process that make its patterns."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
     scale_known: Share = 0.6
     """Share of sets whose scale the network is told."""
     sets: Annotated[tuple[int, ...], Field(min_length=1)] = (2, 3, 5, 8)

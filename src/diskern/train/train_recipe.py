@@ -69,17 +69,22 @@ class TrainingRecipe(Protocol):
     def model_dump_json(self) -> str: ...
 
 
-class TrainRecipe(Table):
-    """One training of a disk finder, from seed to weights."""
+class TrainingTable(Table):
+    """What recipes of all kinds of training begin with."""
 
-    kind: Literal["train"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of a process; 0 leaves it to torch."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Processes beside each training process that make its patterns."""
+    """Processes beside each training process that make its samples."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"
+
+
+class TrainRecipe(TrainingTable):
+    """One training of a disk finder, from seed to weights."""
+
+    kind: Literal["train"]
     offset_weight: Share = 0.5
     w_weight: Share = 0.4
     q_weight: Share = 0.3
