@@ -23,6 +23,7 @@ from simulate_crystals import (
     supercell,
 )
 
+from diskern.crystal.crystal import Crystal
 from diskern.crystal.orientation import tilted, zone_axis_orientation
 from diskern.errors import DiskernError
 from diskern.physics import wavelength
@@ -128,6 +129,40 @@ def test_float32_is_good_to_1e_5():
     for solver in SOLVERS:
         single = silicon((0, 1, 1), dtype="float32", solver=solver)
         assert (single.intensities([100.0, 800.0], k_t) - exact).abs().max() < 5e-5
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 1e-5)])
+@pytest.mark.parametrize("s_max", [1e-4, 0.012])
+def test_thick_heavy_crystals_that_absorb(dtype, tolerance, s_max):
+    """Amplitudes of some waves fall by exp(-16) on the way: terms of the series must not grow."""
+    crystal = Crystal.from_arrays(np.eye(3) * 4.2, [[0, 0, 0], [0.5, 0.5, 0.5]], [80, 9])
+    crystal = crystal.with_u_iso(0.006)
+    options = BlochOptions(g_max=1.0, s_max=s_max, absorption=0.05)
+    t, k_t = [2000.0, 0.0, 140.0, 800.0], np.random.default_rng(2).uniform(-0.05, 0.05, (9, 2))
+
+    def solved(**changes):
+        waves = BlochWaves(
+            crystal,
+            zone_axis_orientation(crystal, (1, 0, 0)),
+            120e3,
+            replace(options, **changes),
+            k_reach=0.1,
+        )
+        return waves.intensities(t, k_t).double()
+
+    exact, found = solved(solver="eigen"), solved(solver="chebyshev", dtype=dtype)
+    assert 1e-6 < float(exact[:, 0].sum(-1).max()) < 0.3
+    assert (found - exact).abs().max() < tolerance
+
+
+def test_one_beam_alone_is_only_absorbed():
+    crystal = Crystal.from_arrays(np.eye(3) * 1.2, [[0, 0, 0]], [7]).with_u_iso(0.006)
+    options = BlochOptions(g_max=0.5, absorption=0.1, solver="chebyshev")
+    waves = BlochWaves(crystal, ANY, 200e3, options)
+    assert len(waves) == 1
+    flux = waves.intensities([100.0, 900.0])[0, :, 0].log().numpy()
+    assert flux[1] == pytest.approx(9 * flux[0])
+    assert flux[0] < -0.01
 
 
 def test_absorption_takes_flux_away_steadily():

@@ -209,7 +209,8 @@ def _tilt(results: MapResults) -> Html:
     else:
         caption = (
             "Tilt of the zone axis off the beam from the excitation errors of the disks, no "
-            "crystal given. The colour says where the axis points on the detector."
+            "crystal given. The colour says where the axis points on the detector. The disks of a "
+            "pattern err together, so that σ is not divided by the root of their number."
         )
     return section("Tilt", _figure(figures.tilt_figure(tilt), "Tilt map", caption))
 

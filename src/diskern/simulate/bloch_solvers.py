@@ -5,6 +5,11 @@ of A depends on the direction.  The eigen-solver costs N³ per direction; the Ch
 (Tal-Ezer & Kosloff, J. Chem. Phys. 81 (1984) 3967, doi:10.1063/1.448136) is one N × N matrix
 product per term, shared by all directions and all thicknesses, and its truncation error falls
 faster than exponentially once the number of terms exceeds π t times the spectral width.
+
+Where the crystal absorbs, the eigenvalues leave the real axis, terms of the series grow beyond
+their sum, and rounding with them.  A thick foil is then crossed in steps (`LOST`), the mean
+absorption is taken out of each, and the interval is wider than the spectrum (`MARGIN`): it is
+at the ends of the interval that the terms grow most.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +28,10 @@ BLOCK = 16
 """Chebyshev vectors gathered before they are added to all thicknesses at once."""
 WAVES_HELD = 2 * BLOCK + 8
 """Vectors a direction that a Chebyshev series keeps, beside one for each thickness."""
+LOST = 4.0
+"""Largest range of -ln of the amplitudes over one step through a crystal that absorbs."""
+MARGIN = 1.1
+"""Width of the interval of a crystal that absorbs over that of its spectrum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +60,37 @@ class Dynamics:
         return not (self.coupling.is_complex() or self.absorbs)
 
     @cached_property
-    def spectrum(self) -> tuple[float, float]:
-        """Centre and radius in 1/Å of an interval that holds the eigenvalues of every direction."""
-        coupling = (self.coupling + self.coupling.mH) / 2
+    def spectrum(self) -> Spectrum:
+        """A rectangle of the complex plane that holds the eigenvalues of every direction."""
+        low, high = self._edges((self.coupling + self.coupling.mH) / 2, self.diagonal.real)
+        if not self.absorbs:
+            return Spectrum((low + high) / 2, 0.0, max((high - low) / 2, 1e-9) * 1.0001, math.inf)
+        lost = (self.coupling - self.coupling.mH) / 2j
+        least, most = self._edges(lost, self.diagonal.imag)
+        height = max((most - least) / 2, 1e-12)
+        radius = max(MARGIN * (high - low) / 2, height, 1e-9)
+        step = LOST / (2 * math.pi * 2 * height)
+        return Spectrum((low + high) / 2, (least + most) / 2, radius, step)
+
+    def _edges(self, coupling: torch.Tensor, diagonal: torch.Tensor) -> tuple[float, float]:
         edge = torch.linalg.eigvalsh(coupling)[[0, -1]] * self.scale.abs().max()
-        diagonal = self.diagonal.real
-        low = float(diagonal.min() + edge[0])
-        high = float(diagonal.max() + edge[1])
-        return (low + high) / 2, max((high - low) / 2, 1e-9) * 1.0001
+        return float(diagonal.min() + edge[0]), float(diagonal.max() + edge[1])
+
+
+class Spectrum(NamedTuple):
+    """Where eigenvalues are, in 1/Å.
+
+    Attributes
+    ----------
+    centre, absorption : real and imaginary part of the middle.
+    radius : of the interval that a Chebyshev series is for.
+    step : largest thickness in Å that one series may cross.
+    """
+
+    centre: float
+    absorption: float
+    radius: float
+    step: float
 
 
 def propagate(
@@ -75,10 +107,9 @@ def propagate(
     chosen = choose_solver(system, thicknesses) if solver == "auto" else solver
     if chosen == "eigen":
         return _by_eigenvectors(system, thicknesses)
-    centre, sums = _by_chebyshev(system, thicknesses, tolerance)
-    totals = [total.view(sums.shape) for total in sums.totals]
-    waves = totals[0] if len(totals) == 1 else torch.complex(*totals)
-    turn = torch.exp(2j * math.pi * centre * thicknesses.double()).to(waves.dtype)
+    parts = _by_chebyshev(system, thicknesses, tolerance)
+    waves = parts[0] if len(parts) == 1 else torch.complex(*parts)
+    turn = torch.exp(2j * math.pi * system.spectrum.centre * thicknesses.double()).to(waves.dtype)
     turned: torch.Tensor = waves * turn[:, None, None]
     return turned.permute(2, 0, 1)
 
@@ -94,20 +125,20 @@ def propagate_flux(
     if chosen == "eigen":
         waves = propagate(system, thicknesses, chosen, tolerance)
         return waves.real**2 + waves.imag**2
-    _, sums = _by_chebyshev(system, thicknesses, tolerance)
-    total = sums.totals[0]
-    if total.is_complex():
-        flux = total.real**2 + total.imag**2
+    parts = _by_chebyshev(system, thicknesses, tolerance)
+    if parts[0].is_complex():
+        flux = parts[0].real ** 2 + parts[0].imag ** 2
     else:
-        flux = total.square_().addcmul_(sums.totals[1], sums.totals[1])
-    return flux.view(sums.shape).permute(2, 0, 1)
+        flux = parts[0].square_().addcmul_(parts[1], parts[1])
+    return flux.permute(2, 0, 1)
 
 
 def choose_solver(system: Dynamics, thicknesses: torch.Tensor) -> Literal["eigen", "chebyshev"]:
     """The cheaper solver, by counting operations."""
     directions, beams = system.diagonal.shape
-    _, radius = system.spectrum
-    terms = 2 * math.pi * radius * float(thicknesses.abs().max()) + 20
+    longest = float(thicknesses.abs().max())
+    steps = math.ceil(max(longest / system.spectrum.step, 1))
+    terms = 2 * math.pi * system.spectrum.radius * longest + 20 * steps
     # Diagonalising takes about 12 N³ (real), 30 N³ (complex) or 200 N³ (not Hermitian)
     # multiplications at the speed of a matrix product; a product with few columns is bound by
     # memory.
@@ -139,11 +170,37 @@ def _by_eigenvectors(system: Dynamics, thicknesses: torch.Tensor) -> torch.Tenso
 
 def _by_chebyshev(
     system: Dynamics, thicknesses: torch.Tensor, tolerance: float
-) -> tuple[float, _Sums]:
-    """The waves (T, N, K) but for the phase exp(2πi c t), and c in 1/Å."""
-    centre, radius = system.spectrum
+) -> list[torch.Tensor]:
+    """The waves (T, N, K) but for the phase exp(2πi c t): complex, or real and imaginary part."""
+    step = system.spectrum.step
+    longest = float(thicknesses.max())
+    if longest <= step:
+        return _one_step(system, thicknesses, tolerance, None)
+    number = (torch.ceil(thicknesses / step).long() - 1).clamp(min=0)
+    found: dict[int, torch.Tensor] = {}
+    start = None
+    for n in range(int(number.max()) + 1):
+        mine = (number == n).nonzero()[:, 0]
+        whole = torch.full_like(thicknesses[:1], step)
+        (waves,) = _one_step(
+            system, torch.cat([thicknesses[mine] - n * step, whole]), tolerance, start
+        )
+        found.update(zip(mine.tolist(), waves, strict=False))
+        start = waves[-1]
+    return [torch.stack([found[i] for i in range(len(thicknesses))])]
+
+
+def _one_step(
+    system: Dynamics, thicknesses: torch.Tensor, tolerance: float, start: torch.Tensor | None
+) -> list[torch.Tensor]:
+    """The same behind thicknesses that one series may cross, from (N, K) waves before them.
+
+    Without ``start`` all of the wave is in beam 0.
+    """
+    centre, absorption, radius, _ = system.spectrum
     weights = _series(thicknesses, radius, tolerance)
-    diagonal = ((system.diagonal.mT - centre) / radius).contiguous()
+    middle = complex(centre, absorption) if system.absorbs else centre
+    diagonal = ((system.diagonal.mT - middle) / radius).contiguous()
     coupling = system.coupling / radius
     dtype = torch.promote_types(coupling.dtype, diagonal.dtype)
     coupling, diagonal = coupling.to(dtype), diagonal.to(dtype)
@@ -153,7 +210,10 @@ def _by_chebyshev(
 
     total = _Sums(len(thicknesses), diagonal)
     before = total.next()
-    before.zero_()[0] = 1
+    if start is None:
+        before.zero_()[0] = 1
+    else:
+        before.copy_(start)
     total.add(weights[0])
     now = total.next()
     torch.mm(coupling, before, out=now).mul_(system.scale).addcmul_(diagonal, before)
@@ -164,7 +224,12 @@ def _by_chebyshev(
             torch.mm(coupling, now, out=after).mul_(twice).addcmul_(doubled, now).sub_(before)
             before, now = now, after
     total.finish()
-    return centre, total
+    parts = [part.view(total.shape) for part in total.totals]
+    if absorption:
+        left = torch.exp(-2 * math.pi * absorption * thicknesses.double())
+        for part in parts:
+            part.mul_(left.to(part.real.dtype)[:, None, None])
+    return parts
 
 
 def _series(thicknesses: torch.Tensor, radius: float, tolerance: float) -> torch.Tensor:

@@ -140,7 +140,7 @@ def _directions() -> tuple[Floats, Ints]:
 def write_table(path: Path, table: BlochTable) -> None:
     """Write a table, whole or not at all; intensities in half precision."""
     rocked = table.rocked
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial")
     with partial.open("wb") as file:
         np.savez_compressed(
             file,

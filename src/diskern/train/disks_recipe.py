@@ -77,5 +77,5 @@ class DisksRecipe(Recipe):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 """Raised when the same recipe would give other tables."""

@@ -132,7 +132,7 @@ class Recipe(Table):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-SAMPLES_VERSION = 4
+SAMPLES_VERSION = 5
 """Raised when the same recipe would give other samples."""
 
 
