@@ -6,7 +6,7 @@ aperture radii, so that no camera length and no turn of the pattern matters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -43,11 +43,42 @@ class DiskFacts:
     facts : (N, `FIELDS`).
     G : (N, 2) row and column from the direct beam in aperture radii.
     source : (N,) rows of the disks they are of.
+    direct : row of the direct beam.
     """
 
     facts: Singles
     G: Singles
     source: Ints
+    direct: int
+
+
+def pattern_facts(
+    disks: Disks,
+    patterns: NDArray[np.float32],
+    *,
+    radius: float,
+    energy: float,
+    pixel_size: float,
+) -> list[DiskFacts]:
+    """Facts of every pattern of a block (B, H, W) that shows more than `FEWEST` disks.
+
+    The other arguments are those of `disk_facts`.
+    """
+    told = []
+    for pattern, direct in direct_beams(disks, patterns.shape[1:], radius).items():
+        rows = np.flatnonzero(disks.pattern == pattern)
+        if len(rows) <= FEWEST:
+            continue
+        found = disk_facts(
+            disks.select(rows),
+            int(np.searchsorted(rows, direct)),
+            radius=radius,
+            energy=energy,
+            pixel_size=pixel_size,
+            total=float(patterns[pattern].sum(dtype=np.float64)),
+        )
+        told.append(replace(found, source=rows[found.source], direct=direct))
+    return told
 
 
 def disk_facts(
@@ -101,7 +132,7 @@ def disk_facts(
         np.arcsinh(-heavy - length / 2),
     ]
     facts = np.concatenate([inner, outer, np.stack(parts, 1)], 1)
-    return DiskFacts(facts.astype(np.float32), G.astype(np.float32), source)
+    return DiskFacts(facts.astype(np.float32), G.astype(np.float32), source, direct)
 
 
 def profiles(contrast: Floats, direct: Floats, along: Floats) -> tuple[Floats, Floats]:

@@ -1,28 +1,31 @@
-"""Excitation errors of measured disks, read from the contrast inside them by a trained network."""
+"""V_g and q_z of measured disks, read from the contrast inside them by a trained network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.bragg.disk_contrast import FEWEST, FIELDS, DiskFacts, direct_beams, disk_facts
+from diskern.bragg.disk_contrast import FIELDS, DiskFacts, pattern_facts
 from diskern.bragg.disks import Disks
 from diskern.errors import DiskernError
-from diskern.nets.disk_units import unit_of
+from diskern.nets.disk_units import unit_of, volts_of
 
 if TYPE_CHECKING:
     from diskern.nets.registry import Model
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 WEIGHTS = "excitation"
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedExcitation:
-    """q_z and its σ of all disks of a pattern together.
+    """V_g, q_z and their σ of all disks of a pattern together.
 
     Attributes
     ----------
@@ -50,57 +53,66 @@ class LearnedExcitation:
             raise DiskernError(f"{name} is a {model.card.architecture}, not an excitation network")
         return cls(model, energy, pixel_size)
 
-    def __call__(self, disks: Disks, patterns: NDArray[np.float32], radius: float) -> Disks:
-        """The disks with q_z and sigma_q_z in 1/Å; untouched where a pattern has too few.
+    def __call__(self, disks: Disks, patterns: Singles, radius: float) -> Disks:
+        """The disks with q_z in 1/Å, V_g in V and their σ; untouched where a pattern has too few.
 
         Parameters
         ----------
         patterns : (B, H, W) they were measured in.
         radius : of the probe in px.
         """
-        told, scale = [], []
-        for pattern, direct in direct_beams(disks, patterns.shape[1:], radius).items():
-            rows = np.flatnonzero(disks.pattern == pattern)
-            if len(rows) <= FEWEST:
-                continue
-            found = disk_facts(
-                disks.select(rows),
-                int(np.searchsorted(rows, direct)),
-                radius=radius,
-                energy=self.energy,
-                pixel_size=self.pixel_size,
-                total=float(patterns[pattern].sum(dtype=np.float64)),
-            )
-            told.append(replace(found, source=rows[found.source]))
-            scale.append(np.linalg.norm(found.G, axis=1))
+        told = pattern_facts(
+            disks, patterns, radius=radius, energy=self.energy, pixel_size=self.pixel_size
+        )
         if not told:
             return disks
-        line, sigma = lines_of(self.model, told)
+        votes = votes_of(self.model, told)
         source = np.concatenate([t.source for t in told])
-        factor = np.concatenate(scale) * unit_of(self.energy, radius * self.pixel_size)
-        q_z, sigma_q_z = disks.q_z.copy(), disks.sigma_q_z.copy()
-        q_z[source], sigma_q_z[source] = line * factor, sigma * factor
-        return replace(disks, q_z=q_z, sigma_q_z=sigma_q_z)
+        unit = unit_of(self.energy, radius * self.pixel_size)
+        q_unit = np.linalg.norm(np.concatenate([t.G for t in told]), axis=1) * unit
+        volts = volts_of(np.exp(votes.coupling), self.energy, unit)
+        columns = {
+            "q_z": votes.line * q_unit,
+            "sigma_q_z": votes.sigma * q_unit,
+            "v_g": volts,
+            # Half of what lies between the 16 and 84 % quantiles of a logarithm.
+            "sigma_v_g": volts * np.sinh(votes.sigma_coupling),
+        }
+        read = {name: getattr(disks, name).copy() for name in columns}
+        for name, values in columns.items():
+            read[name][source] = values
+        return replace(disks, **read)
 
 
-def lines_of(
-    model: Model, told: list[DiskFacts]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distance of the Bragg line from the middle of each disk in aperture radii, and its σ."""
+class DiskVotes(NamedTuple):
+    """Of N disks: distance of the Bragg line from the middle in aperture radii, ln W, their σ."""
+
+    line: Floats
+    sigma: Floats
+    coupling: Floats
+    sigma_coupling: Floats
+
+
+def votes_of(model: Model, told: list[DiskFacts]) -> DiskVotes:
+    """What the network says of all disks of some patterns."""
     import torch
 
     facts, G, there = padded(told)
     with torch.inference_mode():
-        votes = model.net(*map(torch.from_numpy, (facts, G, there)))[-1]
-    used = there > 0
-    sigma = np.exp(votes.log_sigma.numpy()[used].astype(np.float64))
-    sigma *= model.card.calibration.get("sigma", 1.0)
-    return votes.line.numpy()[used].astype(np.float64), sigma
+        passes, couplings = model.net(*map(torch.from_numpy, (facts, G, there)))
+    line, log_sigma, coupling, log_sigma_coupling = (
+        part.numpy()[there > 0].astype(np.float64) for part in (*passes[-1], *couplings)
+    )
+    scale = model.card.calibration
+    return DiskVotes(
+        line,
+        np.exp(log_sigma) * scale.get("sigma", 1.0),
+        coupling,
+        np.exp(log_sigma_coupling) * scale.get("sigma_coupling", 1.0),
+    )
 
 
-def padded(
-    told: list[DiskFacts], most: int | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def padded(told: list[DiskFacts], most: int | None = None) -> tuple[Singles, Singles, Singles]:
     """(B, N, fields) facts, (B, N, 2) G and (B, N) which disks there are, of several patterns.
 
     ``most`` is N; by default the disks of the pattern that has most.

@@ -142,6 +142,7 @@ def gauss_newton(
     linear: torch.Tensor,
     tables: Tables,
     habit: torch.Tensor | None = None,
+    drift: tuple[torch.Tensor, float] | None = None,
 ) -> Step:
     """One step of all disks.
 
@@ -153,6 +154,7 @@ def gauss_newton(
     inner : (N, n) polynomial q of the model.
     linear : (N, 6 + m) background and polynomial of the model.
     habit : (order + 1,) logarithm of the prior probability of every degree; equal by default.
+    drift : (N, 2) way from where each disk was expected, in px, and its variance.
     """
     S, S_row, S_col = rim
     matrix = normal_matrix(weight, S, tables)
@@ -172,6 +174,10 @@ def gauss_newton(
     own = torch.stack([dots[:, 0, 1], dots[:, 0, 2], dots[:, 1, 2]], dim=1)
     slope = dots[:, :, 0] + (right[:, :, 1:3] * linear[:, :, None]).sum(1)
     own = torch.cat([own, slope], dim=1)
+    if drift is not None:
+        way, variance = drift
+        own[:, [0, 2]] += 1 / variance
+        own[:, 3:] -= way / variance
     return _average(factor, prior, own, y, z, s, tables, habit)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -21,6 +21,11 @@ STEPS = 5
 """Gauss–Newton steps at most; the first with low orders only."""
 TURNS = 8
 """Steps at most of disks that share pixels."""
+START = 0.35
+"""Radii by which a candidate lies off its disk, as a prior: where fringes of neighbours leave the
+place open, it holds; what is strong knows better."""
+WILD = 1e3
+"""Times the largest count of its window that no part of a disk's model can be."""
 SETTLED = 0.25
 """Standard uncertainties: a disk that moves by less has been measured."""
 LOW = 2
@@ -287,13 +292,29 @@ def _move(
     residual = windows.counts - expected
     floor = level[:, None] * (DARK + (FLOOR - DARK) * shape[0]) + 0.02
     weight = windows.valid / torch.maximum(expected, floor)
-    step = gauss_newton(residual, weight, shape, inner, linear, tables, habit)
+    drift = (position - origin, (START * rim.radius) ** 2)
+    step = gauss_newton(residual, weight, shape, inner, linear, tables, habit, drift)
+    step = _tamed(step, windows)
     free = windows.valid.sum(1) - 2 - BACKGROUND - count(tables.order)
     chi2 = (residual * residual * weight).sum(1) / free.clamp(min=1)
     fits.put(at, step, chi2.double())
     moved = position + step.shift.clamp(-1, 1)
     fits.position[at] = origin + (moved - origin).clamp(-limit, limit)
     return step
+
+
+def _tamed(step: Step, windows: Windows) -> Step:
+    """Nothing, where overlapping disks drive each other beyond all that was counted.
+
+    Such a disk is drawn as nothing and may begin again; its neighbours never see it.
+    """
+    most = (windows.counts * windows.valid).amax(1).double()
+    size = step.linear.abs().amax(1)
+    wild = ~(torch.isfinite(step.shift).all(1) & (size < WILD * (most + 1)))
+    if not bool(wild.any()):
+        return step
+    kept = (getattr(step, f.name) for f in fields(Step))
+    return Step(*(torch.where(wild.view(-1, *[1] * (x.dim() - 1)), 0.0, x) for x in kept))
 
 
 def _habit(weights: torch.Tensor, order: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -31,6 +31,8 @@ INDEPENDENT = 7.0
 """Pixels to one independent value of the search, counted in pure noise; radii 2.5 to 9 px."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
+PROPOSED = 0.2
+"""The same of what a proposer has named: it weighs fringes, whose mean may be uncertain."""
 CROWDED = 3.2
 """Radii between two disks below which a third may hide between others."""
 ROUNDS = 6
@@ -99,7 +101,8 @@ def find_disks(
         candidates = proposer(electrons, probe.image)
     candidates = candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
     reader = proposer if isinstance(proposer, Reader) and probe.round else None
-    found = _measure(electrons, probe, candidates, good, chosen, contrast=reader is not None)
+    measure = _measure_in_rounds if proposer is None else _measure_at_once
+    found = measure(electrons, probe, candidates, good, chosen, contrast=reader is not None)
     if reader is not None:
         found = reader.read(found, electrons, probe.radius)
     return replace(
@@ -110,7 +113,31 @@ def find_disks(
     )
 
 
-def _measure(
+def _measure_at_once(
+    electrons: NDArray[np.float32],
+    probe: Probe,
+    candidates: Candidates,
+    good: NDArray[np.bool_],
+    options: DiskOptions,
+    *,
+    contrast: bool,
+) -> Disks:
+    """All of them together: a proposer has told disks from fringes and from noise before."""
+    c = candidates
+    apart = options.spacing * _size(probe)
+    kept = strongest(c.pattern, c.row, c.col, c.probability, apart, len(c))
+    found = refine_disks(
+        electrons,
+        probe,
+        c.select(np.sort(kept)),
+        mask=good,
+        orders=options.orders,
+        contrast=contrast,
+    )
+    return accept(found, probe, electrons.shape, options, PROPOSED)
+
+
+def _measure_in_rounds(
     electrons: NDArray[np.float32],
     probe: Probe,
     candidates: Candidates,
@@ -226,13 +253,22 @@ def search_disks(
     return Candidates.at(pattern, row, col, 1 / (1 + np.exp(np.minimum(floor - deviate, 50))))
 
 
-def accept(found: Disks, probe: Probe, shape: tuple[int, ...], options: DiskOptions) -> Disks:
-    """Measured disks that are still disks: on the detector, above their noise, and only once."""
+def accept(
+    found: Disks,
+    probe: Probe,
+    shape: tuple[int, ...],
+    options: DiskOptions,
+    confirmed: float = CONFIRMED,
+) -> Disks:
+    """Measured disks that are still disks: on the detector, above their noise, and only once.
+
+    ``confirmed`` is what of the search's threshold they must reach.
+    """
     inside = (found.row > -0.5) & (found.row < shape[1] - 0.5)
     inside &= (found.col > -0.5) & (found.col < shape[2] - 0.5)
     ratio = found.intensity / found.sigma_intensity
     sharp = np.maximum(found.sigma_row, found.sigma_col) < 0.35 * probe.radius
-    floor = CONFIRMED * _floor(shape, options)
+    floor = confirmed * _floor(shape, options)
     kept = found.select(inside & np.isfinite(ratio) & (ratio > floor) & sharp)
     ratio = kept.intensity / kept.sigma_intensity
     spacing = options.spacing * _size(probe)

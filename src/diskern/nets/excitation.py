@@ -1,4 +1,4 @@
-"""Excitation errors of all disks of a pattern, from what diffraction draws inside them.
+"""Excitation errors and structure factors of disks, from what diffraction draws inside them.
 
 A disk is crossed by its Bragg line, s = 0, where the convergent beam holds directions that
 fulfil Bragg's law; fringes lie along it, and a deficient line lies at the same place of the
@@ -9,7 +9,8 @@ for the excitation errors lie on a plane less the curvature of the Ewald sphere:
 
 e the distance of the line from the middle of the disk along ĝ, in aperture radii, Q and G in the
 units of `diskern.nets.disk_units`.  The network lets every disk vote, finds the tilt that the
-votes agree on, tells every disk of it, and lets them vote again, twice.
+votes agree on, tells every disk of it, and lets them vote again, twice.  What each disk says of
+its W = 1/(ξ λ k_R²) is read last, beside where the lines are.
 """
 
 from __future__ import annotations
@@ -42,6 +43,33 @@ class Votes(NamedTuple):
     log_sigma: torch.Tensor
 
 
+class Couplings(NamedTuple):
+    """Of (B, N) disks.
+
+    Attributes
+    ----------
+    value : (B, N) ln W.
+    log_sigma : (B, N) logarithm of its uncertainty.
+    """
+
+    value: torch.Tensor
+    log_sigma: torch.Tensor
+
+
+class _Together(nn.Module):
+    """Every disk is told the mean of its pattern."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.others = nn.Linear(width, width)
+        self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU())
+
+    def forward(self, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        mean = (x * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
+        added: torch.Tensor = self.mix(x + self.others(mean)[:, None])
+        return x + added
+
+
 class ExcitationNet(nn.Module):
     """See the module.
 
@@ -53,22 +81,24 @@ class ExcitationNet(nn.Module):
 
     def __init__(self, fields: int, width: int = 128) -> None:
         super().__init__()
-        self.read = nn.Sequential(
-            nn.Linear(fields, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
-        )
-        self.others = nn.Linear(width, width)
-        self.mix = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU())
+        self.read = _two_layers(fields, width)
+        self.share = _Together(width)
         self.first = nn.Linear(width, 2)
-        self.told = nn.Sequential(
-            nn.Linear(width + AGREED, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
-        )
+        self.told = _two_layers(width + AGREED, width)
+        self.share_again = _Together(width)
         self.again = nn.Linear(width, 3)
-        for last in (self.first, self.again):
+        # Of its own from the start: couplings are read more easily and would crowd lines out.
+        self.read_coupling = _two_layers(fields + AGREED, width)
+        self.share_coupling = _Together(width)
+        self.coupling = nn.Linear(width, 2)
+        for last in (self.first, self.again, self.coupling):
             nn.init.normal_(last.weight, std=0.02)
             nn.init.zeros_(last.bias)
 
-    def forward(self, facts: torch.Tensor, G: torch.Tensor, there: torch.Tensor) -> list[Votes]:
-        """Votes of every pass, the last the best.
+    def forward(
+        self, facts: torch.Tensor, G: torch.Tensor, there: torch.Tensor
+    ) -> tuple[list[Votes], Couplings]:
+        """Votes of every pass, the last the best, and couplings.
 
         Parameters
         ----------
@@ -76,35 +106,46 @@ class ExcitationNet(nn.Module):
         G : (B, N, 2) from the direct beam in aperture radii.
         there : (B, N) 1 for disks, 0 for padding.
         """
-        length, along = _polar(G)
-        x = self.read(facts)
-        mean = (x * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
-        x = x + self.mix(x + self.others(mean)[:, None])
+        x = self.share(self.read(facts), there)
         said = self.first(x)
         line = torch.sinh((said[..., 0] + facts[..., -1]).clamp(-FARTHEST, FARTHEST))
         votes = [Votes(line, said[..., 1].clamp(-5, 4))]
         for _ in range(PASSES):
+            common, agreed = _agreement(votes[-1], G, there)
+            h = self.told(torch.cat([x, agreed], -1))
+            said = self.again(self.share_again(h, there))
             line, log_sigma = votes[-1]
-            tilt, covariance = agreed_tilt(votes[-1], G, there)
-            common = -(along * tilt[:, None]).sum(-1) - length / 2
-            spread = (along[..., None, :] @ covariance[:, None] @ along[..., :, None])[..., 0, 0]
-            apart = (line - common) * torch.exp(-log_sigma)
-            misfit = (apart**2 * there).sum(1) / there.sum(1).clamp(min=1)
-            agreed = [
-                torch.asinh(common),
-                torch.asinh(5 * common) / 2,
-                torch.asinh(line),
-                torch.asinh(5 * line) / 2,
-                log_sigma,
-                spread.clamp(min=1e-8).log() / 2,
-                torch.asinh(apart),
-                misfit.clamp(min=1e-4).log()[:, None].expand_as(line),
-            ]
-            said = self.again(self.told(torch.cat([x, torch.stack(agreed, -1)], -1)))
             own = torch.sigmoid(said[..., 2])
             moved = own * line + (1 - own) * common + log_sigma.clamp(max=1).exp() * said[..., 0]
             votes.append(Votes(moved, (said[..., 1] + 0.5 * log_sigma).clamp(-5, 4)))
-        return votes
+        agreed = _agreement(votes[-1], G, there)[1].detach()
+        h = self.read_coupling(torch.cat([facts, agreed], -1))
+        said = self.coupling(self.share_coupling(h, there))
+        return votes, Couplings(said[..., 0], said[..., 1].clamp(-4, 1.8))
+
+
+def _agreement(
+    votes: Votes, G: torch.Tensor, there: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, N) lines of the tilt that the votes agree on, and (B, N, `AGREED`) what to tell of it."""
+    line, log_sigma = votes
+    length, along = _polar(G)
+    tilt, covariance = agreed_tilt(votes, G, there)
+    common = -(along * tilt[:, None]).sum(-1) - length / 2
+    spread = (along[..., None, :] @ covariance[:, None] @ along[..., :, None])[..., 0, 0]
+    apart = (line - common) * torch.exp(-log_sigma)
+    misfit = (apart**2 * there).sum(1) / there.sum(1).clamp(min=1)
+    told = [
+        torch.asinh(common),
+        torch.asinh(5 * common) / 2,
+        torch.asinh(line),
+        torch.asinh(5 * line) / 2,
+        log_sigma,
+        spread.clamp(min=1e-8).log() / 2,
+        torch.asinh(apart),
+        misfit.clamp(min=1e-4).log()[:, None].expand_as(line),
+    ]
+    return common, torch.stack(told, -1)
 
 
 def agreed_tilt(
@@ -130,13 +171,28 @@ def agreed_tilt(
     return tilt, covariance
 
 
+def _two_layers(given: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(given, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+
+
 def _polar(G: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     length = G.norm(dim=-1).clamp(min=1e-3)
     return length, G / length[..., None]
 
 
-def vote_loss(votes: Votes, truth: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+def vote_loss(votes: Votes, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Mean −ln of Student's density (four degrees of freedom) of the true lines."""
-    z = (votes.line - truth) * torch.exp(-votes.log_sigma)
-    cost = votes.log_sigma + 2.5 * torch.log1p(z * z / 4)
-    return (cost * there).sum() / there.sum().clamp(min=1)
+    return _student(votes.line, votes.log_sigma, truth, known)
+
+
+def coupling_loss(couplings: Couplings, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """The same of the true ln W."""
+    return _student(couplings.value, couplings.log_sigma, truth, known)
+
+
+def _student(
+    value: torch.Tensor, log_sigma: torch.Tensor, truth: torch.Tensor, known: torch.Tensor
+) -> torch.Tensor:
+    z = (value - truth) * torch.exp(-log_sigma)
+    cost = log_sigma + 2.5 * torch.log1p(z * z / 4)
+    return (cost * known).sum() / known.sum().clamp(min=1)

@@ -14,7 +14,7 @@ from diskern.train.disks import DiskSet
 from diskern.train.disks_evaluate import evaluate, summary
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
 from diskern.train.excitation_sets import measured_patterns
-from diskern.train.excitation_task import line_scores
+from diskern.train.excitation_task import vote_scores
 from diskern.train.saed_evaluate import evaluate_saed
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.symmetry_bands import band_rows
@@ -156,6 +156,6 @@ def _lines(model: Model, blocks: int | None, tell: Tell | None) -> dict[str, Row
     # Anew, and not from a store: the weights may have come without it.
     here = recipe.model_copy(update={"store": "", "held": blocks or recipe.held})
     held = measured_patterns(here, "test", tell)
-    numbers = line_scores(model.net, held, float(model.card.calibration["sigma"]))
+    numbers = vote_scores(model.net, held, model.card.calibration)
     row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
     return {"table": [row]}

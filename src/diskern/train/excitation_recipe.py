@@ -23,6 +23,8 @@ class ExcitationTrainRecipe(TrainingTable):
 
     kind: Literal["train-excitation"]
     data: DisksRecipe
+    proposer: str = "proposer"
+    """Name or file of the weights that find the disks."""
     blocks: Count = 1500
     """Blocks of the data that are drawn to learn from."""
     held: Count = 150

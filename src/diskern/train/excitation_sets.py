@@ -1,4 +1,4 @@
-"""Disks measured in simulated patterns, with their true excitation errors."""
+"""Disks found and measured in simulated patterns, with the truth about those that are real."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from diskern.bragg.disk_contrast import FEWEST, MOST, DiskFacts, disk_facts, mirrored
+from diskern.bragg.disk_contrast import FEWEST, MOST, DiskFacts, mirrored, pattern_facts
 from diskern.bragg.disk_excitation import padded
-from diskern.bragg.disk_gain import estimate_response
 from diskern.bragg.disk_probe import Probe
-from diskern.bragg.disk_refine import refine_disks
-from diskern.bragg.disks import Candidates
+from diskern.bragg.disk_proposer import LearnedProposer
+from diskern.bragg.disk_search import find_disks
+from diskern.bragg.disks import Candidates, Disks
 from diskern.errors import DiskernError
+from diskern.nets.proposer import Proposer as Finder
 from diskern.physics import wavelength
 from diskern.train.disks import DiskSet
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
 from diskern.train.passes import Passes
 from diskern.train.samples import Block
 
+Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Tell = Callable[[str], None]
 
-SEEN = 0.5
-"""Visibility from which on a disk is measured."""
+SEEN = 0.2
+"""Visibility from which on a disk of the simulation may be what was found."""
 NEAR = 0.5
-"""Radii from its true place within which a disk was measured as itself."""
-START = 0.1
-"""Rms error of the starts, in radii."""
+"""Radii between a disk that was found and the true one that it is."""
+SHARD = 100
+"""Blocks that are measured and, where there is a store, kept together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +47,18 @@ class MeasuredPatterns:
     Attributes
     ----------
     facts : (P, N, F); G : (P, N, 2); there : (P, N), see `diskern.nets.excitation`.
+    known : (P, N) 1 where a disk is a true one, 0 for false disks and padding.
     line : (P, N) true distance of the Bragg line from the middle, in aperture radii.
+    coupling : (P, N) true ln W, see `diskern.nets.disk_units`.
     angle : (P,) aperture radius in degrees.
     """
 
     facts: Singles
     G: Singles
     there: Singles
+    known: Singles
     line: Singles
+    coupling: Singles
     angle: Singles
 
     def __len__(self) -> int:
@@ -81,8 +88,9 @@ class ExcitationBlocks:
         made["facts"] = np.where(turned[:, None, None], mirrored(made["facts"]), made["facts"])
         share = rng.uniform(0, self.dropped, (self.size, 1))
         kept = made["there"] * (rng.random(made["there"].shape) >= share)
-        enough = kept.sum(1, keepdims=True) >= FEWEST
+        enough = (kept * made["known"]).sum(1, keepdims=True) >= FEWEST
         made["there"] = np.where(enough, kept, made["there"]).astype(np.float32)
+        made["known"] = made["known"] * made["there"]
         return made
 
 
@@ -97,13 +105,30 @@ def measured_patterns(
         For an unknown side, one without usable patterns, or a store that cannot be used.
     """
     count = recipe.blocks if side == "train" else recipe.held
+    parts = []
+    for start in range(0, count, SHARD):
+        if tell is not None:
+            tell(f"measuring disks ({side}): block {start} of {count}")
+        parts.append(_shard(recipe, side, range(start, min(start + SHARD, count))))
+    whole = MeasuredPatterns(
+        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(MeasuredPatterns))
+    )
+    if not len(whole):
+        raise DiskernError(f"{recipe.name}: no pattern of the {side} side shows enough disks")
+    return whole
+
+
+def _shard(recipe: ExcitationTrainRecipe, side: str, numbers: range) -> MeasuredPatterns:
+    """Some blocks, from the store if it holds them."""
+    finder = LearnedProposer.load(recipe.proposer).network
     if not recipe.store:
-        return _measured(recipe, side, count, tell)
-    words = f"{recipe.data.model_dump_json()} {recipe.seed} {side} {count}"
-    path = Path(recipe.store) / f"{sha256(words.encode()).hexdigest()[:16]}-{side}.npz"
+        return _measured(DiskSet(recipe.data, side), finder, numbers)
+    made = f"{recipe.data.configuration} {recipe.data.table_key} {finder.model.card.sha256}"
+    key = sha256(f"{made} {numbers}".encode()).hexdigest()[:16]
+    path = Path(recipe.store) / f"{key}-{side}.npz"
     try:
         if not path.exists():
-            found = _measured(recipe, side, count, tell)
+            found = _measured(DiskSet(recipe.data, side), finder, numbers)
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
             np.savez_compressed(draft, **vars(found))
@@ -116,63 +141,69 @@ def measured_patterns(
         ) from error
 
 
-def _measured(
-    recipe: ExcitationTrainRecipe, side: str, count: int, tell: Tell | None
-) -> MeasuredPatterns:
-    source = DiskSet(recipe.data, side)
+def _measured(source: DiskSet, finder: Finder, numbers: range) -> MeasuredPatterns:
     told: list[DiskFacts] = []
-    lines: list[Singles] = []
+    truths: list[Floats] = []
     angles: list[float] = []
-    for number in range(count):
-        if tell is not None and number % 10 == 0:
-            tell(f"measuring disks ({side}): block {number} of {count}")
+    for number in numbers:
         block = source.block(number)
-        rng = np.random.default_rng([recipe.seed, number])
-        for shown, true in _of_block(block, rng):
+        aperture = float(block["radius"][0] * block["pixel_size"][0])
+        for shown, truth in _of_block(block, finder):
             told.append(shown)
-            lines.append(true)
-            aperture = block["radius"][0] * block["pixel_size"][0]
+            truths.append(truth)
             angles.append(math.degrees(aperture * wavelength(float(block["energy"][0]))))
-    if not told:
-        raise DiskernError(f"{recipe.name}: no pattern of the {side} side shows enough disks")
     facts, G, there = padded(told, MOST)
-    line = np.zeros_like(there)
-    line[there > 0] = np.concatenate(lines)
-    return MeasuredPatterns(facts, G, there, line, np.array(angles, np.float32))
+    known, line, coupling = np.zeros((3, *there.shape), np.float32)
+    for i, truth in enumerate(truths):
+        known[i, : len(truth)], line[i, : len(truth)], coupling[i, : len(truth)] = truth.T
+    return MeasuredPatterns(facts, G, there, known, line, coupling, np.array(angles, np.float32))
 
 
-def _of_block(block: Block, rng: np.random.Generator) -> list[tuple[DiskFacts, Singles]]:
-    """Facts and true lines of each pattern of a block that shows enough disks."""
-    images = block["image"].astype(np.float32)
-    radius, edge, hole = (float(block[n][0]) for n in ("radius", "edge", "hole"))
+class _Recorder:
+    """Finds disks as ever, and keeps what a reader of excitation errors would be told of them."""
+
+    def __init__(self, finder: Finder, energy: float, pixel_size: float) -> None:
+        self._finder = LearnedProposer(Finder(finder.model, energy=energy, pixel_size=pixel_size))
+        self._camera = {"energy": energy, "pixel_size": pixel_size}
+        self.disks, self.told = Disks.empty(), list[DiskFacts]()
+
+    def __call__(self, patterns: Singles, probe: Floats) -> Candidates:
+        return self._finder(patterns, probe)
+
+    def read(self, disks: Disks, patterns: Singles, radius: float) -> Disks:
+        self.disks = disks
+        self.told = pattern_facts(disks, patterns, radius=radius, **self._camera)
+        return disks
+
+
+def _of_block(block: Block, finder: Finder) -> list[tuple[DiskFacts, Floats]]:
+    """Facts and truth of each pattern of a block whose direct beam was found, and enough disks.
+
+    The truth is (N, 3): whether a disk is a true one, its line and its ln W.
+    """
+    radius, edge, hole, energy, scale = (
+        float(block[n][0]) for n in ("radius", "edge", "hole", "energy", "pixel_size")
+    )
     if hole:
         # The stop of an annular aperture hides most of what could be read.
         return []
+    images = block["image"].astype(np.float32)
     shape = (images.shape[1], images.shape[2])
-    response = estimate_response(images, np.ones(shape, dtype=bool), None)
-    electrons = np.maximum(response.electrons(images), 0)
-    pattern, which = np.nonzero(block["disks"][..., 4] > SEEN)
-    true = block["disks"][pattern, which].astype(np.float64)
-    start = true[:, :2] + rng.normal(0, START * radius, (len(true), 2))
-    places = Candidates.at(pattern, start[:, 0], start[:, 1])
-    probe = Probe.synthetic(shape, radius, edge)
-    disks = refine_disks(electrons, probe, places, contrast=True)
-    close = np.maximum(np.abs(disks.row - true[:, 0]), np.abs(disks.col - true[:, 1]))
-    good = (close < NEAR * radius) & np.isfinite(disks.intensity)
+    recorder = _Recorder(finder, energy, scale)
+    find_disks(images, Probe.synthetic(shape, radius, edge), proposer=recorder)
+    places = np.stack([recorder.disks.row, recorder.disks.col], 1)
     out = []
-    for number in range(len(images)):
-        rows = np.flatnonzero(good & (disks.pattern == number))
-        direct = np.flatnonzero(true[rows, 5] == 0)
-        if len(direct) != 1 or len(rows) <= FEWEST:
+    for shown in recorder.told:
+        listed = block["disks"][recorder.disks.pattern[shown.direct]].astype(np.float64)
+        listed = listed[listed[:, 4] > SEEN]
+        if not len(listed):
             continue
-        facts = disk_facts(
-            disks.select(rows),
-            int(direct[0]),
-            radius=radius,
-            energy=float(block["energy"][number]),
-            pixel_size=float(block["pixel_size"][number]),
-            total=float(electrons[number].sum(dtype=np.float64)),
-        )
-        length = np.linalg.norm(facts.G, axis=1)
-        out.append((facts, (true[rows[facts.source], 3] / length).astype(np.float32)))
+        rows = np.append(shown.source, shown.direct)
+        distance, nearest = cKDTree(listed[:, :2]).query(places[rows])
+        true, near = listed[nearest], np.asarray(distance) < NEAR * radius
+        diffracted = near[:-1] & (true[:-1, 5] > 0)
+        if near[-1] and true[-1, 5] == 0 and diffracted.sum() >= FEWEST:
+            length = np.linalg.norm(shown.G, axis=1)
+            truth = np.stack([np.ones_like(length), true[:-1, 3] / length, true[:-1, 2]], 1)
+            out.append((shown, np.where(diffracted[:, None], truth, 0)))
     return out

@@ -1,7 +1,8 @@
-"""Reading excitation errors, as a task of the training loop."""
+"""Reading excitation errors and structure factors, as a task of the training loop."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import torch
 from torch import nn
 
 from diskern.bragg.disk_contrast import FIELDS
-from diskern.nets.excitation import Votes, agreed_tilt, vote_loss
+from diskern.nets.excitation import (
+    Votes,
+    agreed_tilt,
+    coupling_loss,
+    vote_loss,
+)
 from diskern.nets.registry import Card, build, save
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
 from diskern.train.excitation_sets import ExcitationBlocks, MeasuredPatterns, measured_patterns
@@ -22,12 +28,13 @@ ONE_SIGMA = 0.6827
 PLANE = 0.1
 """Aperture radii by which the true lines of a pattern may miss one tilt: one zone axis."""
 PROTOCOL = (
-    "Disks of simulated patterns, kinematic two-beam and Bloch waves, through the instrument, "
-    "measured from starts near their true places; structure types of the test side are in "
-    "neither training nor calibration. Medians: of the distance between true and stated Bragg "
-    "line in aperture radii, of all disks and of those that their line crosses (beside it what "
-    "the middle of the disk is off); of the tilt's error in degrees and of the tilt itself, of "
-    "patterns whose true lines follow from one. z is the 68 % quantile of |error|/sigma."
+    "Disks found and measured in simulated patterns, kinematic two-beam and Bloch waves, through "
+    "the instrument; structure types of the test side are in neither training nor calibration. "
+    "Of disks that are true ones, medians: of the distance between true and stated Bragg line in "
+    "aperture radii, of all and of those that their line crosses (beside it what the middle of "
+    "the disk is off); of the factor by which V_g is off; of the tilt's error in "
+    "degrees and of the tilt itself, of patterns whose true lines follow from one. z are "
+    "68 % quantiles of |error|/sigma."
 )
 
 
@@ -57,13 +64,14 @@ class ExcitationTask:
 
     def loss(self, net: nn.Module, blocks: Sequence[Block]) -> Mapping[str, torch.Tensor]:
         """Mean loss of all votes, and the median error of the last in aperture radii."""
-        facts, G, there, line = (
+        facts, G, there, known, line, coupling = (
             torch.from_numpy(np.concatenate([b[name] for b in blocks])).to(self.recipe.device)
-            for name in ("facts", "G", "there", "line")
+            for name in ("facts", "G", "there", "known", "line", "coupling")
         )
-        votes: list[Votes] = net(facts, G, there)
-        total = sum(vote_loss(v, line, there) for v in votes) / len(votes)
-        miss = (votes[-1].line.detach() - line)[there > 0].abs().median()
+        votes, couplings = net(facts, G, there)
+        total = sum(vote_loss(v, line, known) for v in votes) / len(votes)
+        total = total + coupling_loss(couplings, coupling, known)
+        miss = (votes[-1].line.detach() - line)[known > 0].abs().median()
         return {"total": torch.as_tensor(total), "miss": miss}
 
     def words(self, parts: Mapping[str, float]) -> str:
@@ -73,55 +81,74 @@ class ExcitationTask:
     def finish(self, net: nn.Module, folder: Path, tell: Tell | None = None) -> Path:
         """σ from the validation side, metrics from the test side; weights and card."""
         net = net.to("cpu").eval()
-        scale = line_scores(net, measured_patterns(self.recipe, "validation", tell), 1.0)["z"]
+        held = vote_scores(net, measured_patterns(self.recipe, "validation", tell), {})
+        calibration = {"sigma": held["z"], "sigma_coupling": held["z, V_g"]}
+        seen = measured_patterns(self.recipe, "test", tell)
         card = Card(
             name=NAME,
             architecture="excitation",
             arguments={"fields": FIELDS, "width": self.recipe.net.width},
             sha256="",
             recipe=self.recipe.model_dump(mode="json"),
-            calibration={"sigma": scale},
-            metrics={
-                name: round(value, 5)
-                for name, value in line_scores(
-                    net, measured_patterns(self.recipe, "test", tell), scale
-                ).items()
-            },
+            calibration=calibration,
+            metrics={n: round(v, 5) for n, v in vote_scores(net, seen, calibration).items()},
             protocol=PROTOCOL,
-            summary="Reads the excitation errors of disks from the contrast inside them.",
+            summary="Reads excitation errors and structure factors from the contrast inside disks.",
         )
         return save(net, card, folder)
 
 
-def line_scores(net: nn.Module, seen: MeasuredPatterns, scale: float) -> dict[str, float]:
-    """What `PROTOCOL` says, of a network whose σ are multiplied by ``scale``."""
-    facts, G, there, line = (
-        torch.from_numpy(a) for a in (seen.facts, seen.G, seen.there, seen.line)
+def vote_scores(
+    net: nn.Module, seen: MeasuredPatterns, calibration: Mapping[str, float]
+) -> dict[str, float]:
+    """What `PROTOCOL` says, of a network whose σ are multiplied as its card says."""
+    facts, G, there, known, line, coupling = (
+        torch.from_numpy(a)
+        for a in (seen.facts, seen.G, seen.there, seen.known, seen.line, seen.coupling)
     )
     with torch.inference_mode():
-        votes: Votes = net(facts, G, there)[-1]
-    used = there > 0
-    miss = (votes.line - line)[used].abs()
-    z = miss * torch.exp(-votes.log_sigma[used]) / scale
-    crossed = line[used].abs() < 1
-    exact = Votes(line, torch.full_like(line, -3.0))
-    tilt = agreed_tilt(exact, G, there, 12)[0]
-    length = G.norm(dim=-1)
-    plane = -(G * tilt[:, None]).sum(-1) / length.clamp(min=1e-3) - length / 2
-    off = (((line - plane).abs() > PLANE) & used).sum(1) / used.sum(1)
-    # Distorted and two-grain patterns do not follow from one tilt.
-    one = off < 0.1
-    found = agreed_tilt(votes, G, there, 8)[0]
+        passes, couplings = net(facts, G, there)
+    votes = passes[-1]
+    true = known > 0
+    miss = (votes.line - line)[true].abs()
+    z = miss * torch.exp(-votes.log_sigma[true]) / calibration.get("sigma", 1.0)
+    factor = (couplings.value - coupling)[true].abs()
+    z_factor = factor * torch.exp(-couplings.log_sigma[true])
+    crossed = line[true].abs() < 1
+    tilt, one = true_tilt(G, known, line)
     angle = torch.from_numpy(seen.angle)
+    found = agreed_tilt(votes, G, there, 8)[0]
     wrong = ((found - tilt).norm(dim=1) * angle)[one]
     return {
         "patterns": float(len(seen)),
-        "disks": float(used.sum()),
-        "line": float(miss.median()),
-        "line, crossed": float(miss[crossed].median()),
-        "middle, crossed": float(line[used].abs()[crossed].median()),
+        "disks": float(true.sum()),
+        "true disks": float(true.sum() / there.sum()),
+        "line": _median(miss),
+        "line, crossed": _median(miss[crossed]),
+        "middle, crossed": _median(line[true].abs()[crossed]),
+        "V_g factor": math.exp(_median(factor)),
         "zone patterns": float(one.sum()),
-        "tilt": float(wrong.median()) if bool(one.any()) else 0.0,
-        "tilt, true": float((tilt.norm(dim=1) * angle)[one].median()) if bool(one.any()) else 0.0,
+        "tilt": _median(wrong),
+        "tilt, true": _median((tilt.norm(dim=1) * angle)[one]),
         "z": float(z.quantile(ONE_SIGMA)),
+        "z, V_g": float(z_factor.quantile(ONE_SIGMA)) / calibration.get("sigma_coupling", 1.0),
     }
+
+
+def true_tilt(
+    G: torch.Tensor, known: torch.Tensor, line: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, 2) tilt that the true lines follow from, and (B,) whether they do.
+
+    Lines of distorted and two-grain patterns do not follow from one tilt.
+    """
+    sure = torch.full_like(line, -3.0)
+    tilt = agreed_tilt(Votes(line, sure), G, known, 12)[0]
+    length = G.norm(dim=-1)
+    plane = -(G * tilt[:, None]).sum(-1) / length.clamp(min=1e-3) - length / 2
+    off = (((line - plane).abs() > PLANE) & (known > 0)).sum(1) / known.sum(1)
+    return tilt, off < 0.1
+
+
+def _median(values: torch.Tensor) -> float:
+    return float(values.median()) if len(values) else 0.0
