@@ -5,6 +5,7 @@ python benchmarks/bragg_net.py [--weights proposer] [--blocks 60] [--fourier FIL
 Simulated patterns of structure types that were in neither training nor calibration, two-beam and
 Bloch-wave ones apart.  Beside the network stand
 
+* the disks that `find_disks` measures with it, what a scan gets, and those of the classical search;
 * the network alone, without the support of its candidates by the other disks of the pattern;
 * the matched filter: maxima above 5 sigma of the probe against a ring around it, which is the
   best linear detector on a smooth background and knows the probe exactly;
@@ -32,7 +33,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from diskern.bragg.disk_excitation import LearnedExcitation
 from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_proposer import LearnedProposer
+from diskern.bragg.disk_search import find_disks
 from diskern.nets.correlation import correlate
 from diskern.nets.disk_inputs import kernel_ring
 from diskern.nets.disk_units import volts_of
@@ -84,6 +88,28 @@ def matched_filter(block: Block, probe: NDArray[np.float32]) -> Proposals:
     return Proposals(
         which, row.astype(float), col.astype(float), height / (5 + height), *(nothing,) * 5
     )
+
+
+def measured(model: Model | None):  # type: ignore[no-untyped-def]
+    """Found, measured and read as in a scan, with the network or the classical search."""
+
+    def finder(block: Block, probe: NDArray[np.float32]) -> Proposals:
+        energy, scale = (float(block[n][0]) for n in ("energy", "pixel_size"))
+        radius, edge, hole = (float(block[n][0]) for n in ("radius", "edge", "hole"))
+        shape = Probe.synthetic((probe.shape[0], probe.shape[1]), radius, edge)
+        if hole:
+            shape = replace(shape, image=probe.astype(np.float64), round=False)
+        proposer = None
+        if model is not None:
+            network = Proposer(model, energy=energy, pixel_size=scale)
+            reader = LearnedExcitation.load(energy=energy, pixel_size=scale)
+            proposer = LearnedProposer(network, reader)
+        d = find_disks(block["image"].astype(np.float32), shape, proposer=proposer)
+        sure = np.full(len(d), 0.999)
+        read = (d.v_g, d.sigma_v_g, d.q_z, d.sigma_q_z)
+        return Proposals(d.pattern, d.row, d.col, sure, *read, np.hypot(d.sigma_row, d.sigma_col))
+
+    return finder
 
 
 def fourier_finder(model: Model):  # type: ignore[no-untyped-def]
@@ -167,10 +193,10 @@ def alone(model: Model) -> Model:
 
 def detection_table(rows: dict[str, tuple[FoundDisks, float]]) -> None:
     """Recall and precision, all and by bins."""
-    say(f"{'finder':18} {'recall':>7} {'precision':>9} {'place px':>9} {'recall at 95 %':>15}")
+    say(f"{'finder':20} {'recall':>7} {'precision':>9} {'place px':>9} {'recall at 95 %':>15}")
     for name, (found, level) in rows.items():
         place = np.median(np.hypot(*found.miss[found.measured(level)].T))
-        line = f"{name:18} {found.recall(level):7.3f} {found.precision(level):9.3f} {place:9.3f}"
+        line = f"{name:20} {found.recall(level):7.3f} {found.precision(level):9.3f} {place:9.3f}"
         say(f"{line} {recall_at(found, 0.95):15.3f}")
     bins = (("dose", DOSES), ("radius", RADII), ("diffuse", DIFFUSE), ("neighbour", NEIGHBOUR))
     say("recall in bins")
@@ -248,6 +274,8 @@ def main() -> None:
         rows = {
             "network": (network, level),
             "network alone": (evaluate(finder_of(alone(model), 0.03), blocks), level),
+            "measured": (evaluate(measured(model), blocks), 0.5),
+            "classical, measured": (evaluate(measured(None), blocks), 0.5),
             "matched filter": (evaluate(matched_filter, blocks), 0.5),
         }
         for name, file in (("other weights", options.beside), ("published", options.fourier)):
@@ -257,6 +285,8 @@ def main() -> None:
         detection_table(rows)
         say(f"visible disks without a candidate: {1 - network.recall(LOWEST):.3f}")
         measurement_table(network, level, blocks)
+        say("the same of measured disks, read again")
+        measurement_table(*rows["measured"], blocks)
         numbers = summary(network, level)
         words = ("z_place", "z_v_g", "z_q_z", "z_place_above_3", "z_v_g_above_3", "z_q_z_above_3")
         list_ = ", ".join(f"{w} {numbers[w]:.2f}" for w in words)
