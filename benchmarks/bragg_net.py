@@ -107,7 +107,8 @@ def measured(model: Model | None):  # type: ignore[no-untyped-def]
         d = find_disks(block["image"].astype(np.float32), shape, proposer=proposer)
         sure = np.full(len(d), 0.999)
         read = (d.v_g, d.sigma_v_g, d.q_z, d.sigma_q_z)
-        return Proposals(d.pattern, d.row, d.col, sure, *read, np.hypot(d.sigma_row, d.sigma_col))
+        place = np.hypot(d.sigma_row, d.sigma_col) / np.sqrt(2)
+        return Proposals(d.pattern, d.row, d.col, sure, *read, place)
 
     return finder
 
@@ -287,10 +288,11 @@ def main() -> None:
         measurement_table(network, level, blocks)
         say("the same of measured disks, read again")
         measurement_table(*rows["measured"], blocks)
-        numbers = summary(network, level)
         words = ("z_place", "z_v_g", "z_q_z", "z_place_above_3", "z_v_g_above_3", "z_q_z_above_3")
-        list_ = ", ".join(f"{w} {numbers[w]:.2f}" for w in words)
-        say(f"error/sigma, 68 % quantile and share above 3: {list_}")
+        say("error/sigma, 68 % quantile and share above 3")
+        for name in ("network", "measured"):
+            numbers = summary(*rows[name])
+            say(f"  {name}: " + ", ".join(f"{w} {numbers[w]:.2f}" for w in words))
     say("\nspeed")
     speed(model)
 

@@ -1,9 +1,13 @@
 """Positions at the statistical limit, honest uncertainties, masks, shapes, neighbours."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from disk_patterns import grid_places, paired, probe_of, simulate
 
+from diskern.bragg import disk_refine
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disks import Candidates
@@ -145,3 +149,41 @@ def test_blocks_do_not_change_what_is_measured() -> None:
     part = near(place).select(np.flatnonzero(first))
     again = refine_disks(seen.counts[:2], probe_of(), part)
     assert again.row == pytest.approx(whole.row[first], abs=0.003)
+
+
+def test_places_that_count_as_measured() -> None:
+    """They hold where hardly anything is seen, and where much is they say nothing."""
+    place = grid_places(20, 96, 26)
+    for electrons, least, most in ((25.0, 0.0, 0.5), (1e5, 0.99, 1.01)):
+        seen = simulate(place, np.full((20, 9), electrons))
+        free, held = (
+            refine_disks(seen.counts, probe_of(), near(place, 0.1), start=start)
+            for start in (None, 0.1)
+        )
+        errors = [
+            np.sqrt(np.mean((disks.row - place[..., 0].ravel()) ** 2)) for disks in (free, held)
+        ]
+        assert least < errors[1] / errors[0] < most
+        assert (held.sigma_row <= 1.0001 * np.maximum(free.sigma_row, 0.05)).mean() > 0.9
+
+
+def test_a_fit_that_runs_away_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of overlapping disks: what one of them makes of itself is not drawn over the others."""
+    step = disk_refine.gauss_newton
+
+    def wild(residual: torch.Tensor, *rest: Any) -> Any:
+        made = step(residual, *rest)
+        made.linear[0, 0] = 1e12
+        made.shift[0] = torch.nan
+        return made
+
+    rng = np.random.default_rng(1)
+    place = np.array([[[40.0, 40.0], [40.0, 49.0], [40.0, 58.0], [60.0, 49.0]]] * 3)
+    place += rng.uniform(-0.3, 0.3, place.shape)
+    seen = simulate(place, np.full((3, 4), 3e4))
+    monkeypatch.setattr(disk_refine, "gauss_newton", wild)
+    disks = refine_disks(seen.counts, probe_of(), near(place, 0.1))
+    assert np.isfinite(disks.row).all()
+    good = disks.intensity > 2e4
+    assert 5 <= good.sum() < 12
+    assert np.abs(disks.row[good] - place[..., 0].ravel()[good]).max() < 1.0

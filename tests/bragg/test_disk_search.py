@@ -140,6 +140,39 @@ def test_candidates_of_a_proposer_are_measured() -> None:
     assert (disks.v_g == 3.0).all()
 
 
+def test_faint_disks_that_a_proposer_names_stay() -> None:
+    """Half of what the search asks for: the proposer has looked at more than the mean."""
+    place = grid_places(20, 96, 26)
+    electrons = np.full((20, 9), 1e5)
+    electrons[:, ::2] = 75.0
+    seen = simulate(place, electrons, background=2.0)
+
+    def proposer(patterns: np.ndarray, probe: np.ndarray) -> Candidates:
+        return Candidates.at(np.repeat(np.arange(20), 9), *(place.reshape(-1, 2).T + 0.3))
+
+    named = paired(seen, find_disks(seen.counts, probe_of(), proposer=proposer))
+    searched = paired(seen, find_disks(seen.counts, probe_of()))
+    share = [np.isfinite(found[0]).all(axis=2)[:, ::2].mean() for found in (named, searched)]
+    assert share[0] > 0.95 > 0.7 > share[1]
+    assert named[2] == 0
+    strong = named[0][:, 1::2]
+    assert np.sqrt(np.mean(strong**2)) < 0.1
+
+
+def test_one_disk_named_twice_is_measured_once() -> None:
+    place = grid_places(3, 96, 26)
+    seen = simulate(place, np.full((3, 9), 6000.0))
+
+    def proposer(patterns: np.ndarray, probe: np.ndarray) -> Candidates:
+        twice = np.concatenate([place.reshape(-1, 2), place.reshape(-1, 2) + 2.0])
+        pattern = np.tile(np.repeat(np.arange(3), 9), 2)
+        return Candidates.at(pattern, *twice.T, np.repeat([0.9, 0.8], 27))
+
+    error, _, false = paired(seen, find_disks(seen.counts, probe_of(), proposer=proposer))
+    assert np.isfinite(error).all()
+    assert false == 0
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -21,9 +22,6 @@ STEPS = 5
 """Gauss–Newton steps at most; the first with low orders only."""
 TURNS = 8
 """Steps at most of disks that share pixels."""
-START = 0.35
-"""Radii by which a candidate lies off its disk, as a prior: where fringes of neighbours leave the
-place open, it holds; what is strong knows better."""
 WILD = 1e3
 """Times the largest count of its window that no part of a disk's model can be."""
 SETTLED = 0.25
@@ -49,6 +47,7 @@ def refine_disks(
     mask: NDArray[np.bool_] | None = None,
     orders: int | None = None,
     contrast: bool = False,
+    start: float | None = None,
 ) -> Disks:
     """Position, intensity and their covariance for every candidate, in the order given.
 
@@ -63,6 +62,8 @@ def refine_disks(
     mask : (H, W) True where a pixel may be used.
     orders : largest order of the polynomial inside a disk; chosen from the radius by default.
     contrast : whether to tell what the polynomials are, for those who read them.
+    start : rms error in radii of the candidates' places, which then count as a measurement: where
+        fringes of neighbours leave the place open it holds, and what is strong knows better.
     """
     if len(candidates) == 0:
         return Disks.empty()
@@ -76,10 +77,12 @@ def refine_disks(
     parts, places = [], []
     for together in (False, True):
         chosen = np.flatnonzero(near == together)
-        for start, stop in _chunks(candidates.pattern[chosen], together, size):
-            place = chosen[start:stop]
+        for first, stop in _chunks(candidates.pattern[chosen], together, size):
+            place = chosen[first:stop]
             part = candidates.select(place)
-            middle, fits = _refine_chunk(patterns, mask, part, rim, (low, full), together, distance)
+            middle, fits = _refine_chunk(
+                patterns, mask, part, rim, (low, full), together, distance, start
+            )
             made = _as_disks(part, middle, fits)
             if contrast:
                 made = replace(made, contrast=_contrast(fits, rim.radius))
@@ -143,6 +146,7 @@ class Fits:
     weights : (N, order + 1) posterior probability of every degree.
     flux, variance : (N,) intensity.
     chi2 : (N,) reduced, of the model before the last step.
+    drift : px², variance of the disks about where they began.
     """
 
     position: torch.Tensor
@@ -152,9 +156,12 @@ class Fits:
     flux: torch.Tensor
     variance: torch.Tensor
     chi2: torch.Tensor
+    drift: float
 
     @classmethod
-    def start(cls, position: torch.Tensor, linear: torch.Tensor, highest: int) -> Self:
+    def start(
+        cls, position: torch.Tensor, linear: torch.Tensor, highest: int, drift: float
+    ) -> Self:
         """Before the first step; room for polynomials up to the highest degree."""
         n, size = len(position), BACKGROUND + count(highest)
         wide = linear.new_zeros(n, size)
@@ -162,7 +169,8 @@ class Fits:
         none = linear.new_zeros(n)
         covariance = linear.new_zeros(n, 2, 2)
         weights = linear.new_zeros(n, highest + 1)
-        return cls(position.clone(), wide, covariance, weights, none, none.clone(), none.clone())
+        flux, variance, chi2 = none, none.clone(), none.clone()
+        return cls(position.clone(), wide, covariance, weights, flux, variance, chi2, drift)
 
     def put(self, at: torch.Tensor, step: Step, chi2: torch.Tensor) -> None:
         """What a step found, but for the move."""
@@ -181,13 +189,16 @@ def _refine_chunk(
     tables: tuple[Tables, Tables],
     together: bool,
     distance: float,
+    start: float | None,
 ) -> tuple[NDArray[np.int64], Fits]:
     """Fits of some disks, each alone or all together, and the middles of their windows."""
-    start = np.stack([part.row, part.col], 1)
-    middle = np.clip(np.rint(start).astype(np.int64), 0, np.array(patterns.shape[1:]) - 1)
+    place = np.stack([part.row, part.col], 1)
+    middle = np.clip(np.rint(place).astype(np.int64), 0, np.array(patterns.shape[1:]) - 1)
     windows = windows_at(patterns, mask, part.pattern, middle, tables[0])
     colour = _colours(part, distance) if together else None
-    return middle, _fit(windows, rim, tables, torch.from_numpy(start - middle), colour)
+    origin = torch.from_numpy(place - middle)
+    variance = math.inf if start is None else (start * rim.radius) ** 2
+    return middle, _fit(windows, rim, tables, origin, colour, variance)
 
 
 def _fit(
@@ -196,6 +207,7 @@ def _fit(
     tables: tuple[Tables, Tables],
     origin: torch.Tensor,
     colour: torch.Tensor | None,
+    variance: float,
 ) -> Fits:
     """All steps: those that show fine contrast go on with all orders, those settled stop.
 
@@ -203,7 +215,7 @@ def _fit(
     """
     low, full = tables
     level, linear = _first_guess(windows, rim, low, origin)
-    fits = Fits.start(origin, linear, full.order)
+    fits = Fits.start(origin, linear, full.order, variance)
     every = torch.arange(len(origin))
     if colour is not None:
         _sweep(fits, windows, rim, low, level, origin, None, colour)
@@ -292,7 +304,7 @@ def _move(
     residual = windows.counts - expected
     floor = level[:, None] * (DARK + (FLOOR - DARK) * shape[0]) + 0.02
     weight = windows.valid / torch.maximum(expected, floor)
-    drift = (position - origin, (START * rim.radius) ** 2)
+    drift = (position - origin, fits.drift)
     step = gauss_newton(residual, weight, shape, inner, linear, tables, habit, drift)
     step = _tamed(step, windows)
     free = windows.valid.sum(1) - 2 - BACKGROUND - count(tables.order)

@@ -33,6 +33,8 @@ CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
 PROPOSED = 0.2
 """The same of what a proposer has named: it weighs fringes, whose mean may be uncertain."""
+STARTS = 0.35
+"""Radii by which proposers are taken to miss the places of disks, rms."""
 CROWDED = 3.2
 """Radii between two disks below which a third may hide between others."""
 ROUNDS = 6
@@ -133,6 +135,7 @@ def _measure_at_once(
         mask=good,
         orders=options.orders,
         contrast=contrast,
+        start=STARTS,
     )
     return accept(found, probe, electrons.shape, options, PROPOSED)
 
