@@ -180,7 +180,12 @@ def crowding(found: FoundDisks) -> Floats:
 
 
 def recall_at(found: FoundDisks, precision: float) -> float:
-    """Largest recall at a threshold at which so many candidates are right; 0 where none is."""
+    """Largest recall at a threshold at which so many candidates are right; 0 where none is.
+
+    NaN of finders that give no probabilities.
+    """
+    if len(np.unique(found.probability[found.probability > 0])) < 2:
+        return float("nan")
     levels = np.linspace(0.03, 0.99, 97)
     return max((found.recall(t) for t in levels if found.precision(t) >= precision), default=0.0)
 

@@ -103,8 +103,11 @@ def find_disks(
         candidates = proposer(electrons, probe.image)
     candidates = candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
     reader = proposer if isinstance(proposer, Reader) and probe.round else None
-    measure = _measure_in_rounds if proposer is None else _measure_at_once
-    found = measure(electrons, probe, candidates, good, chosen, contrast=reader is not None)
+    if proposer is None:
+        found = _measure_in_rounds(electrons, probe, candidates, good, chosen)
+    else:
+        contrast = reader is not None
+        found = _measure_at_once(electrons, probe, candidates, good, chosen, contrast=contrast)
     if reader is not None:
         found = reader.read(found, electrons, probe.radius)
     return replace(
@@ -146,8 +149,6 @@ def _measure_in_rounds(
     candidates: Candidates,
     good: NDArray[np.bool_],
     options: DiskOptions,
-    *,
-    contrast: bool,
 ) -> Disks:
     """The strongest first, then in rounds those that what has been found does not explain."""
     shape = electrons.shape
@@ -168,9 +169,7 @@ def _measure_in_rounds(
         rest = rest.select(np.setdiff1d(np.arange(len(rest)), top))
         touched = np.isin(found.pattern, fresh.pattern)
         joint = _together(found.select(touched), fresh)
-        again = refine_disks(
-            electrons, probe, joint, mask=good, orders=options.orders, contrast=contrast
-        )
+        again = refine_disks(electrons, probe, joint, mask=good, orders=options.orders)
         found = accept(Disks.concatenate([found.select(~touched), again]), probe, shape, options)
     return found
 

@@ -129,9 +129,9 @@ def _agreement(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, N) lines of the tilt that the votes agree on, and (B, N, `AGREED`) what to tell of it."""
     line, log_sigma = votes
-    length, along = _polar(G)
+    along = _polar(G)[1]
     tilt, covariance = agreed_tilt(votes, G, there)
-    common = -(along * tilt[:, None]).sum(-1) - length / 2
+    common = lines_of(tilt, G)
     spread = (along[..., None, :] @ covariance[:, None] @ along[..., :, None])[..., 0, 0]
     apart = (line - common) * torch.exp(-log_sigma)
     misfit = (apart**2 * there).sum(1) / there.sum(1).clamp(min=1)
@@ -146,6 +146,12 @@ def _agreement(
         misfit.clamp(min=1e-4).log()[:, None].expand_as(line),
     ]
     return common, torch.stack(told, -1)
+
+
+def lines_of(tilt: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
+    """(B, N) lines e of disks at (B, N, 2) G where the tilt is (B, 2) κ."""
+    length, along = _polar(G)
+    return -(along * tilt[:, None]).sum(-1) - length / 2
 
 
 def agreed_tilt(

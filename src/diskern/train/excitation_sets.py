@@ -12,7 +12,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_contrast import FEWEST, MOST, DiskFacts, mirrored, pattern_facts
 from diskern.bragg.disk_excitation import padded
@@ -24,6 +23,7 @@ from diskern.errors import DiskernError
 from diskern.nets.proposer import Proposer as Finder
 from diskern.physics import wavelength
 from diskern.train.disks import DiskSet
+from diskern.train.disks_evaluate import NEAR, match
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
 from diskern.train.passes import Passes
 from diskern.train.samples import Block
@@ -34,8 +34,6 @@ Tell = Callable[[str], None]
 
 SEEN = 0.2
 """Visibility from which on a disk of the simulation may be what was found."""
-NEAR = 0.5
-"""Radii between a disk that was found and the true one that it is."""
 SHARD = 100
 """Blocks that are measured and, where there is a store, kept together."""
 
@@ -198,12 +196,11 @@ def _of_block(block: Block, finder: Finder) -> list[tuple[DiskFacts, Floats]]:
         listed = listed[listed[:, 4] > SEEN]
         if not len(listed):
             continue
-        rows = np.append(shown.source, shown.direct)
-        distance, nearest = cKDTree(listed[:, :2]).query(places[rows])
-        true, near = listed[nearest], np.asarray(distance) < NEAR * radius
-        diffracted = near[:-1] & (true[:-1, 5] > 0)
-        if near[-1] and true[-1, 5] == 0 and diffracted.sum() >= FEWEST:
+        partner = match(places[np.append(shown.direct, shown.source)], listed[:, :2], NEAR * radius)
+        true, own = listed[partner[1:]], listed[partner[0]]
+        diffracted = (partner[1:] >= 0) & (true[:, 5] > 0)
+        if partner[0] >= 0 and own[5] == 0 and diffracted.sum() >= FEWEST:
             length = np.linalg.norm(shown.G, axis=1)
-            truth = np.stack([np.ones_like(length), true[:-1, 3] / length, true[:-1, 2]], 1)
+            truth = np.stack([np.ones_like(length), true[:, 3] / length, true[:, 2]], 1)
             out.append((shown, np.where(diffracted[:, None], truth, 0)))
     return out

@@ -15,16 +15,17 @@ from diskern.nets.excitation import (
     Votes,
     agreed_tilt,
     coupling_loss,
+    lines_of,
     vote_loss,
 )
 from diskern.nets.registry import Card, build, save
+from diskern.train.disks_evaluate import ONE_SIGMA
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
 from diskern.train.excitation_sets import ExcitationBlocks, MeasuredPatterns, measured_patterns
 from diskern.train.samples import Block
 from diskern.train.task import Tell
 
 NAME = "excitation"
-ONE_SIGMA = 0.6827
 PLANE = 0.1
 """Aperture radii by which the true lines of a pattern may miss one tilt: one zone axis."""
 PROTOCOL = (
@@ -144,9 +145,7 @@ def true_tilt(
     """
     sure = torch.full_like(line, -3.0)
     tilt = agreed_tilt(Votes(line, sure), G, known, 12)[0]
-    length = G.norm(dim=-1)
-    plane = -(G * tilt[:, None]).sum(-1) / length.clamp(min=1e-3) - length / 2
-    off = (((line - plane).abs() > PLANE) & (known > 0)).sum(1) / known.sum(1)
+    off = (((line - lines_of(tilt, G)).abs() > PLANE) & (known > 0)).sum(1) / known.sum(1)
     return tilt, off < 0.1
 
 
