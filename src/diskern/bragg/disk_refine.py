@@ -37,6 +37,9 @@ CHUNK = 200_000
 FLOOR, DARK = 0.05, 0.01
 """Least variance of a pixel inside and outside a disk, of the disk's mean level: the fringes of a
 model may fall below 0, and no rim is known to the last percent."""
+BORROWED = 0.2
+"""Share to which what another disk draws on a pixel is known: at high doses two flexible disks on
+top of each other would otherwise settle each other's errors, and run away."""
 
 
 def refine_disks(
@@ -299,11 +302,15 @@ def _move(
     position, linear = fits.position[at], fits.linear[at, :size]
     shape = rim(tables, position)
     inner, _, expected = model(tables, shape[0], linear)
-    if others is not None:
-        expected = expected + others[windows.index]
-    residual = windows.counts - expected
     floor = level[:, None] * (DARK + (FLOOR - DARK) * shape[0]) + 0.02
-    weight = windows.valid / torch.maximum(expected, floor)
+    if others is None:
+        variance = torch.maximum(expected, floor)
+    else:
+        borrowed = others[windows.index]
+        expected = expected + borrowed
+        variance = torch.maximum(expected, floor) + (BORROWED * borrowed) ** 2
+    residual = windows.counts - expected
+    weight = windows.valid / variance
     drift = (position - origin, fits.drift)
     step = gauss_newton(residual, weight, shape, inner, linear, tables, habit, drift)
     step = _tamed(step, windows)
