@@ -31,7 +31,7 @@ INDEPENDENT = 7.0
 """Pixels to one independent value of the search, counted in pure noise; radii 2.5 to 9 px."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
-PROPOSED = 0.2
+PROPOSED = 0.1
 """The same of what a proposer has named: it weighs fringes, whose mean may be uncertain."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""

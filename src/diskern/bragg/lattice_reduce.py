@@ -48,16 +48,21 @@ def reduction(basis: ArrayLike) -> Ints:
     """
     given = np.asarray(basis, dtype=np.float64)
     flat = given.reshape(-1, 2, 2).copy()
-    scale = np.linalg.norm(flat, axis=2).prod(axis=1)
-    if not (np.isfinite(flat).all() and (np.abs(np.linalg.det(flat)) > 1e-12 * scale).all()):
+    square = np.einsum("nij,nij->ni", flat, flat)
+    spans = np.abs(handedness(flat)) > 1e-12 * np.sqrt(square[:, 0]) * np.sqrt(square[:, 1])
+    if not (np.isfinite(flat).all() and spans.all()):
         raise DiskernError(f"basis {given.tolist()} spans no lattice; give two independent vectors")
     transform = np.broadcast_to(np.eye(2), flat.shape).copy()
     for _ in range(200):
-        shorter = (flat[:, 1] ** 2).sum(1) < (flat[:, 0] ** 2).sum(1) * (1 - _TIE)
-        flat[shorter], transform[shorter] = flat[shorter, ::-1], transform[shorter, ::-1]
-        projection = (flat[:, 0] * flat[:, 1]).sum(1) / (flat[:, 0] ** 2).sum(1)
+        square = np.einsum("nij,nij->ni", flat, flat)
+        shorter = square[:, 1] < square[:, 0] * (1 - _TIE)
+        swapped = bool(shorter.any())
+        if swapped:
+            flat[shorter], transform[shorter] = flat[shorter, ::-1], transform[shorter, ::-1]
+        shortest = np.where(shorter, square[:, 1], square[:, 0])
+        projection = np.einsum("ni,ni->n", flat[:, 0], flat[:, 1]) / shortest
         steps = np.where(np.abs(projection) > 0.5 + _TIE, np.rint(projection), 0.0)
-        if not (shorter.any() or steps.any()):
+        if not (swapped or steps.any()):
             break
         flat[:, 1] -= steps[:, None] * flat[:, 0]
         transform[:, 1] -= steps[:, None] * transform[:, 0]

@@ -46,15 +46,12 @@ def net_symmetry(level: Floats, there: Bools, frame: Floats) -> Floats:
     known = _geometry(level.shape[1] // 2)
     bright, seen = level.reshape(len(level), -1), there.reshape(len(level), -1) & known.counted
     parts = _operations(bright, seen, frame, known)
-    bases, odd, twice = known.bases, known.odd, known.twice
-    base, *classes = _means(bright, seen, bases)
-    lit = bright > 0
-    for mean, share in zip(classes, _means(lit, seen, bases[1:]), strict=True):
-        parts += [mean - base, share]
-    for row in zip(
-        _means(bright, seen, odd), _means(lit, seen, odd), _means(lit, seen, twice), strict=True
-    ):
-        parts += row
+    mean, lit = _means(np.stack([bright, bright > 0]), seen, known.classes)
+    count = len(CLASSES)
+    # Of each class the brightness beside the even nodes' and the share that is lit.
+    parts += [x for i in range(1, count + 1) for x in (mean[i] - mean[0], lit[i])]
+    for i in range(count + 1, count + 1 + len(ROWS)):
+        parts += [mean[i], lit[i], lit[i + len(ROWS)]]
     return np.stack(parts, 1)
 
 
@@ -67,16 +64,14 @@ class _Geometry:
     counted : (N,) all nodes but the middle.
     image : (O, N) where each operation takes each node, as a row; 0 where it leaves.
     tells : (O, N) nodes that stay within and are not on the mirror, which says nothing.
-    bases : (1 + classes, N) even nodes, then those of each of `CLASSES`.
-    odd, twice : (rows, N) odd steps along each of `ROWS`, and twice those.
+    classes : (N, 1 + classes + 2 · rows) 1 for even nodes, for those of each of `CLASSES`, for odd
+        steps along each of `ROWS`, and for twice those.
     """
 
     counted: Bools
     image: Ints
     tells: Bools
-    bases: Bools
-    odd: Bools
-    twice: Bools
+    classes: Floats
 
 
 @cache
@@ -87,13 +82,12 @@ def _geometry(reach: int) -> _Geometry:
     inside = (np.abs(image) <= reach).all(-1)
     still = (image == node).all(-1) | (image == -node).all(-1)
     step = np.array([_along(node, row) for row in ROWS])
+    parity = [(node % 2 == even_or_odd).all(1) for even_or_odd in ((0, 0), *CLASSES)]
     return _Geometry(
         counted=np.asarray(node.any(1)),
         image=np.where(inside[..., None], image + reach, 0) @ [2 * reach + 1, 1],
         tells=inside & ~still,
-        bases=np.array([(node % 2 == parity).all(1) for parity in ((0, 0), *CLASSES)]),
-        odd=step % 2 == 1,
-        twice=step % 4 == 2,
+        classes=np.concatenate([parity, step % 2 == 1, step % 4 == 2]).T.astype(np.float64),
     )
 
 
@@ -124,8 +118,7 @@ def _along(node: Ints, row: tuple[int, int]) -> Ints:
     return np.where(m == row[1] * n, np.abs(m), 0)
 
 
-def _means(values: NDArray[np.generic], seen: Bools, classes: Bools) -> list[Floats]:
-    """(B,) means over the seen nodes of each class, 0 without any."""
-    member = classes.astype(np.float64).T
-    total = np.where(seen, values, 0.0).astype(np.float64) @ member
-    return list((total / np.maximum(seen.astype(np.float64) @ member, 1)).T)
+def _means(values: Floats, seen: Bools, classes: Floats) -> Floats:
+    """(K, C, B) means of (K, B, N) values over the seen nodes of each class, 0 without any."""
+    count = seen.astype(np.float64) @ classes
+    return np.moveaxis((values * seen) @ classes / np.maximum(count, 1), 2, 1)

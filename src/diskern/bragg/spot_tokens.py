@@ -44,6 +44,20 @@ PATTERN_FIELDS = SHAPE + SHAPE_FIELDS + SYMMETRY_FIELDS + GRID_FIELDS
 _PAIR_NODES: Ints = np.array(
     [(m, n) for n in range(REACH + 1) for m in range(-REACH, REACH + 1) if n > 0 or m > 0]
 )
+_PAIR_FACTS = np.zeros((len(_PAIR_NODES), TOKEN_FIELDS - 11))
+"""What a token says of its indices alone: themselves, and waves that tell classes of them apart.
+
+Turned by half a turn, a pattern shows the same pairs the other way round; the frame's choice
+undoes that.
+"""
+_PAIR_FACTS[:, :14] = np.stack(
+    [*(_PAIR_NODES / 3).T]
+    + [f(2 * np.pi * _PAIR_NODES[:, i] / p)
+       for p in (2, 3, 4) for i in (0, 1) for f in (np.cos, np.sin)
+       if not (p == 2 and f is np.sin)]
+    + [np.cos(np.pi * _PAIR_NODES.sum(1)), np.ones(len(_PAIR_NODES))],
+    1,
+)  # fmt: skip
 _NODES = np.stack(np.meshgrid(*[np.arange(-REACH, REACH + 1.0)] * 2, indexing="ij"), -1)
 _NODES = _NODES.reshape(-1, 2)
 _TURNS: Ints = np.array(
@@ -199,29 +213,23 @@ def _pairs(basis: Floats, spot: Ints, share: Floats, reach: Floats) -> _Part:
     where, radius = where[row, order], radius[row, order]
     there = radius <= 1.02 * reach[:, None]
     mn = _PAIR_NODES[order]
-    source = np.stack(
-        [spot[row, mn[..., 0] + REACH, mn[..., 1] + REACH],
-         spot[row, REACH - mn[..., 0], REACH - mn[..., 1]]], -1
-    )  # fmt: skip
-    bright = np.where(source >= 0, share[row[..., None], source.clip(0)], 0.0)
+    source = np.empty((*order.shape, 2), dtype=np.int64)
+    source[..., 0] = spot[row, mn[..., 0] + REACH, mn[..., 1] + REACH]
+    source[..., 1] = spot[row, REACH - mn[..., 0], REACH - mn[..., 1]]
+    lit = source >= 0
+    bright = np.where(lit, share[row[..., None], np.maximum(source, 0)], 0.0)
     level = _level(bright)
-    lit = (source >= 0).astype(float)
-    # Turned by half a turn, a pattern shows the same pairs the other way round; the frame's
-    # choice undoes that.
-    waves = [
-        f(2 * np.pi * mn[..., i] / p) for p in (2, 3, 4) for i in (0, 1) for f in (np.cos, np.sin)
-        if not (p == 2 and f is np.sin)
-    ]  # fmt: skip
-    parts = [
-        where[..., 0] / 3, where[..., 1] / 3, radius / 3, np.log(radius.clip(1e-3)),
-        level.mean(-1), level[..., 0], level[..., 1], level[..., 0] - level[..., 1],
-        lit[..., 0], lit[..., 1], 1 - lit.max(-1),
-        mn[..., 0] / 3, mn[..., 1] / 3,
-        *waves,
-        np.cos(np.pi * mn.sum(-1)),
-        np.ones_like(radius),
-    ]  # fmt: skip
-    return _filled(parts), where, there, np.where(there[..., None], source, -1)
+    token = np.empty((*order.shape, TOKEN_FIELDS))
+    token[..., :2] = where / 3
+    token[..., 2] = radius / 3
+    token[..., 3] = np.log(np.maximum(radius, 1e-3))
+    token[..., 4] = 0.5 * (level[..., 0] + level[..., 1])
+    token[..., 5:7] = level
+    token[..., 7] = level[..., 0] - level[..., 1]
+    token[..., 8:10] = lit
+    token[..., 10] = ~(lit[..., 0] | lit[..., 1])
+    token[..., 11:] = _PAIR_FACTS[order]
+    return token, where, there, np.where(there[..., None], source, -1)
 
 
 def _nodes(
@@ -266,27 +274,21 @@ def _strays(plane: Floats, share: Floats, index: Floats, off: NDArray[np.bool_])
     apart = np.abs(apart - np.rint(apart)).max(-1)
     alike = ((apart < 0.1) & there[:, None] & there[:, :, None]).sum(-1) - 1
     radius = _length(where)
-    level = _level(bright)
-    zero = np.zeros_like(radius)
-    parts = [
-        where[..., 0] / 3, where[..., 1] / 3, radius / 3, np.log(radius.clip(1e-3)),
-        level, level, zero, zero, there.astype(float), zero, zero,
-        np.cos(2 * np.pi * shift[..., 0]), np.sin(2 * np.pi * shift[..., 0]),
-        np.cos(2 * np.pi * shift[..., 1]), np.sin(2 * np.pi * shift[..., 1]),
-        np.minimum(alike.clip(0), 4) / 4,
-    ]  # fmt: skip
-    token = _filled(parts)
+    token = np.zeros((*order.shape, TOKEN_FIELDS))
+    token[..., :2] = where / 3
+    token[..., 2] = radius / 3
+    token[..., 3] = np.log(np.maximum(radius, 1e-3))
+    token[..., 4:6] = _level(bright)[..., None]
+    token[..., 8] = there
+    wave = 2 * np.pi * shift
+    token[..., 11:15:2] = np.cos(wave)
+    token[..., 12:15:2] = np.sin(wave)
+    token[..., 15] = np.minimum(np.maximum(alike, 0), 4) / 4
     # The last column marks strays.
     token[..., -1] = 1.0
-    source = np.stack([np.where(there, order, -1), np.full_like(order, -1)], -1)
+    source = np.full((*order.shape, 2), -1, dtype=np.int64)
+    source[..., 0] = np.where(there, order, -1)
     return token, where, there, source
-
-
-def _filled(parts: list[Floats]) -> Floats:
-    """(B, T, `TOKEN_FIELDS`) of the given columns, the others zero."""
-    token = np.zeros((*parts[0].shape, TOKEN_FIELDS))
-    token[..., : len(parts)] = np.stack(parts, -1)
-    return token
 
 
 def _level(share: Floats) -> Floats:

@@ -55,6 +55,7 @@ class PlainSpotSet:
 
     def __init__(self, weights: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
         self.weights = {k: np.asarray(v, dtype=np.float32) for k, v in weights.items()}
+        self._dense = _dense(self.weights)
         self.heads = int(arguments.get("heads", 5))
         self.shape = int(arguments["shape"])
         self._tree = [_Branches.of(level) for level in symmetry_tree()]
@@ -63,7 +64,7 @@ class PlainSpotSet:
     def __call__(self, sets: SpotArrays) -> tuple[Singles, Singles]:
         """(S, 230) log-probabilities of space groups, (B,) log-odds of there being a crystal."""
         pattern = self._patterns(without_padding(sets))
-        crystal = self._linear(self._norm(pattern, "crystal.0"), "crystal.1")[:, 0]
+        crystal = self._linear(normed(pattern), "crystal.1")[:, 0]
         return self._together(pattern, sets), crystal
 
     def _patterns(self, sets: SpotArrays) -> Singles:
@@ -89,7 +90,8 @@ class PlainSpotSet:
         here = sets.member_there[..., None].astype(np.float32)
         scale = scale_facts(sets.known * here, shape)
         x = (pattern[sets.member] + self._pair(scale, "read_scale.0", "read_scale.2")) * here
-        single = self._perceptron(self._norm(x, "single.0"), "single.1")
+        first = normed(x) * self.weights["single.0.weight"] + self.weights["single.0.bias"]
+        single = self._perceptron(first, "single.1")
         own = (single @ self.weights["tree.logits.weight"].T * here).sum(1)
         query = np.broadcast_to(self.weights["query"], (len(x), 1, x.shape[2]))
         x = np.concatenate([query, x], 1)
@@ -99,7 +101,7 @@ class PlainSpotSet:
         for i in range(last + 1):
             rows = 1 if i == last else None
             x = self._attention(x, bias, f"among.{i}", SET_HEADS, rows=rows)
-        joint = self._pair(self._norm(x[:, 0], "tree.joint.0"), "tree.joint.1", "tree.joint.3")
+        joint = self._pair(normed(x[:, 0]), "tree.joint.1", "tree.joint.3")
         return self._leaves(joint + self.weights["share"] * own)
 
     def _leaves(self, scores: Singles) -> Singles:
@@ -127,36 +129,32 @@ class PlainSpotSet:
 
     # --- layers -----------------------------------------------------------------------------
     def _linear(self, x: Singles, name: str) -> Singles:
-        return np.asarray(x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"])
+        weight, bias = self._dense[name]
+        out = x @ weight
+        out += bias
+        return np.asarray(out)
 
     def _pair(self, x: Singles, first: str, second: str) -> Singles:
         return self._linear(gelu(self._linear(x, first)), second)
 
-    def _norm(self, x: Singles, name: str) -> Singles:
-        # Plain sums: `mean` costs more than all else here for a pattern or two.
-        share = np.float32(1 / x.shape[-1])
-        centred = x - np.add.reduce(x, -1, keepdims=True) * share
-        square = np.einsum("...i,...i->...", centred, centred)[..., None]
-        spread = np.sqrt(square * share + np.float32(1e-5))
-        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        return np.asarray(centred / spread * weight + bias)
-
-    def _perceptron(self, x: Singles, name: str, norm: str = "before") -> Singles:
-        inner = self._norm(x, f"{name}.{norm}")
-        return np.asarray(x + self._pair(inner, f"{name}.widen", f"{name}.narrow"))
+    def _perceptron(self, x: Singles, name: str) -> Singles:
+        return x + self._pair(normed(x), f"{name}.widen", f"{name}.narrow")
 
     def _attention(
         self, x: Singles, bias: Singles, name: str, heads: int, rows: int | None = None
     ) -> Singles:
         """(B, N, width), or only the first ``rows``: all that is asked of a last layer."""
         batch, count, width = x.shape
-        asked = self._linear(self._norm(x, f"{name}.before"), f"{name}.ask")
+        asked = self._linear(normed(x), f"{name}.ask")
         q, k, v = asked.reshape(batch, count, 3, heads, width // heads).transpose(2, 0, 3, 1, 4)
-        score = q[:, :, :rows] @ k.swapaxes(2, 3) / np.float32(np.sqrt(width // heads)) + bias
-        score = np.exp(score - score.max(-1, keepdims=True))
-        found = (score / score.sum(-1, keepdims=True)) @ v
-        flat = found.transpose(0, 2, 1, 3).reshape(batch, -1, width)
-        return self._perceptron(x[:, :rows] + self._linear(flat, f"{name}.answer"), name, "between")
+        score = q[:, :, :rows] @ k.swapaxes(2, 3)
+        score *= np.float32((width // heads) ** -0.5)
+        score += bias
+        score -= np.maximum.reduce(score, -1, keepdims=True)
+        np.exp(score, out=score)
+        score /= np.add.reduce(score, -1, keepdims=True)
+        flat = (score @ v).transpose(0, 2, 1, 3).reshape(batch, -1, width)
+        return self._perceptron(x[:, :rows] + self._linear(flat, f"{name}.answer"), name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +167,28 @@ class _Branches:
     @classmethod
     def of(cls, above: tuple[int, ...]) -> _Branches:
         return cls(np.array(above), np.eye(max(above) + 1)[list(above)])
+
+
+def _dense(weights: Mapping[str, Singles]) -> dict[str, tuple[Singles, Singles]]:
+    """(in, out) weights and (out,) biases of all linear layers.
+
+    Scale and shift of a normalisation are taken into the linear layer that reads it.
+    """
+    norm_of = {"crystal.1": "crystal.0", "tree.joint.1": "tree.joint.0"}
+    for layer in {k.rsplit(".", 2)[0] for k in weights if k.endswith(".narrow.weight")}:
+        attends = f"{layer}.ask.weight" in weights
+        norm_of[f"{layer}.widen"] = f"{layer}.{'between' if attends else 'before'}"
+        norm_of[f"{layer}.ask"] = f"{layer}.before"
+    out = {}
+    for key in [k for k, v in weights.items() if k.endswith(".weight") and v.ndim == 2]:
+        name = key.removesuffix(".weight")
+        weight = weights[key].T
+        bias = weights.get(f"{name}.bias", np.zeros(weight.shape[1], dtype=np.float32))
+        if name in norm_of:
+            scale, shift = (weights[f"{norm_of[name]}.{part}"] for part in ("weight", "bias"))
+            weight, bias = weight * scale[:, None], bias + shift @ weight
+        out[name] = np.ascontiguousarray(weight), bias
+    return out
 
 
 def _layers(weights: Mapping[str, Any], name: str) -> int:
@@ -188,7 +208,24 @@ def without_padding(sets: SpotArrays) -> SpotArrays:
 
 def gelu(x: Singles) -> Singles:
     """The Gaussian error linear unit."""
-    return np.asarray(0.5 * x * (1 + erf(x * np.float32(0.5**0.5))), dtype=np.float32)
+    share = x * np.float32(0.5**0.5)
+    erf(share, out=share)
+    share += np.float32(1)
+    share *= x
+    share *= np.float32(0.5)
+    return share
+
+
+def normed(x: Singles) -> Singles:
+    """Last axis of mean 0 and variance 1."""
+    # Plain sums: `mean` costs more than all else here for a pattern or two.
+    share = np.float32(1 / x.shape[-1])
+    centred = x - np.add.reduce(x, -1, keepdims=True) * share
+    square = np.einsum("...i,...i->...", centred, centred)[..., None]
+    square *= share
+    square += np.float32(1e-5)
+    centred /= np.sqrt(square, out=square)
+    return np.asarray(centred)
 
 
 def relations(place: Singles) -> Singles:
