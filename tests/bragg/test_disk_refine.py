@@ -100,6 +100,31 @@ def test_overlapping_disks_are_fitted_together() -> None:
     assert np.sqrt(np.mean(apart**2)) > 2 * np.sqrt(np.mean(error**2))
 
 
+@pytest.mark.parametrize("electrons", [1e4, 1e6])
+def test_crowds_of_overlapping_disks_do_not_run_away(electrons: float) -> None:
+    rng = np.random.default_rng(3)
+    m, n = (4.5 * 1.6 * x.ravel() for x in np.meshgrid(*[np.arange(-3.0, 4)] * 2, indexing="ij"))
+    place = 48 + np.stack([m + 0.5 * n, 0.87 * n], 1) + rng.uniform(-0.3, 0.3, (6, 1, 2))
+    number = electrons * 10 ** rng.uniform(-2, 0, place.shape[:2])
+    seen = simulate(place, number, radius=4.5, contrast=0.9)
+    disks = refine_disks(seen.counts, probe_of(radius=4.5), near(place), start=0.35)
+    off = np.hypot(disks.row - place[..., 0].ravel(), disks.col - place[..., 1].ravel())
+    ratio = disks.intensity / number.ravel()
+    assert (off < 0.5 * 4.5).mean() > 0.95
+    assert (np.abs(np.log(np.maximum(ratio, 1e-9))) < np.log(1.5)).mean() > 0.8
+    assert np.abs(ratio).max() < 30
+
+
+def test_a_misfit_widens_uncertainties_by_more_than_its_chi_square() -> None:
+    place = grid_places(30, 96, 26)
+    seen = simulate(place, np.full((30, 9), 1e5), contrast=0.9)
+    disks = refine_disks(seen.counts, probe_of(), near(place), orders=2)
+    error, sigma, _ = paired(seen, disks)
+    assert np.median(disks.chi2) > 5
+    # The root of chi-square alone leaves 5.4.
+    assert 1.4826 * np.median(np.abs(error / sigma)) < 4
+
+
 @pytest.mark.parametrize("kind", ["annular", "square", "bullseye"])
 def test_probes_of_other_shapes(kind: str) -> None:
     rng = np.random.default_rng(3)

@@ -38,10 +38,11 @@ FLOOR, DARK = 0.05, 0.01
 """Least variance of a pixel inside and outside a disk, of the disk's mean level: the fringes of a
 model may fall below 0, and no rim is known to the last percent."""
 ALIKE = 3.0
-"""Pixels more over which a misfit well above noise stays the same, so that it averages less."""
-BORROWED = 0.2
-"""Share to which what another disk draws on a pixel is known: at high doses two flexible disks on
-top of each other would otherwise settle each other's errors, and run away."""
+"""Neighbouring pixels that a misfit well above noise has in common: it does not average out like
+noise."""
+BORROWED = 0.5
+"""Share of what other disks draw on a pixel that is taken as unknown: flexible disks on top of each
+other, each fitted to what the others leave, would pass their errors on and run away."""
 
 
 def refine_disks(
@@ -377,7 +378,7 @@ def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
     """Columns of what was fitted."""
     centre = fits.position.numpy().astype(np.float64) + middle
     excess = np.maximum(fits.chi2.numpy() - 1, 0)
-    grow = 1 + excess + ALIKE * excess**2 / (1 + excess)
+    grow = 1 + excess * (1 + ALIKE * (1 - 1 / (1 + excess)))
     covariance = fits.covariance.numpy() * grow[:, None, None]
     flux = fits.flux.numpy()
     sigma = np.sqrt(np.maximum(fits.variance.numpy() * grow, 1e-30))
