@@ -84,6 +84,24 @@ def test_bright_diffracted_beams_do_not_pass_for_the_direct_one():
     assert np.abs(known.origin - truth.origin).max() < 0.3
 
 
+def test_a_beam_that_outshines_the_direct_one_everywhere_is_told_by_its_place():
+    truth = scan(SHAPE, missing=0.2)
+    points = truth.points
+    points.intensity[(truth.indices == [2, 1]).all(axis=1)] = 3e5
+    known = calibrate(vectors(points))
+    assert known.direct_beam
+    assert np.abs(known.origin - truth.origin).max() < 0.3
+
+
+def test_a_bright_beam_far_off_the_middle_is_still_the_direct_one():
+    truth = scan(SHAPE, missing=0.2)
+    away = 0.2 * min(truth.points.pattern_shape)
+    truth.points.position[:] += away
+    known = calibrate(vectors(truth.points))
+    assert known.direct_beam
+    assert np.abs(known.origin - truth.origin - away).max() < 0.3
+
+
 def test_one_grain_of_a_known_crystal_gives_size_and_ellipse():
     basis = distorted(rotated(zone_basis(SILICON, [0, 1, 1]), 17))
     truth = scan(SHAPE, basis, missing=0.2, spurious=0.1, reach=110)

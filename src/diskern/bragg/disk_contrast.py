@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.disk_basis import disk_basis
-from diskern.bragg.disks import CONTRAST, Disks
+from diskern.bragg.disks import CONTRAST, Disks, directness
 from diskern.nets.disk_units import unit_of
 from diskern.physics import wavelength
 
@@ -30,8 +30,6 @@ MOST = 48
 FEWEST = 3
 MATE = 0.25
 """Aperture radii within which a Friedel mate is looked for."""
-CENTRED = 0.12
-"""Share of the pattern's width by which the direct beam usually lies off its middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,14 +169,12 @@ def direct_beams(disks: Disks, shape: tuple[int, int], radius: float) -> dict[in
     It is bright and near the middle; in one scan it hardly moves, so that a pattern whose
     brightest disk is another takes the disk where the others have theirs.
     """
-    away = np.stack([disks.row, disks.col], 1) - (np.array(shape) - 1) / 2
-    distance = np.linalg.norm(away, axis=1) / (CENTRED * min(shape))
-    score = np.log(np.maximum(np.nan_to_num(disks.intensity), 1e-3)) - distance**2 / 2
-    order = np.lexsort((-score, disks.pattern))
+    place = np.stack([disks.row, disks.col], 1)
+    order = np.lexsort((-directness(place, disks.intensity, shape), disks.pattern))
     patterns, first = np.unique(disks.pattern[order], return_index=True)
     best = order[first]
-    usual = np.median(away[best], axis=0)
-    miss = np.linalg.norm(away - usual, axis=1)
+    usual = np.median(place[best], axis=0)
+    miss = np.linalg.norm(place - usual, axis=1)
     near = np.lexsort((miss, disks.pattern))[first]
     chosen = np.where(miss[near] < radius, near, best)
     return dict(zip(patterns.tolist(), chosen.tolist(), strict=True))

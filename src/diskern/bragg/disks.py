@@ -189,6 +189,27 @@ EVEN_ODDS = 5.0
 thousands of noise maxima of one pattern."""
 
 
+CENTRED = 0.12
+"""Share of a pattern's width by which the direct beam usually lies off its middle."""
+
+
+def directness(position: ArrayLike, intensity: ArrayLike, shape: tuple[int, int]) -> Floats:
+    """(N,) how likely disks are the direct beam, as a logarithm: bright, and near the middle.
+
+    In thick crystals a diffracted beam often outshines it; and some patterns lie far off the
+    middle, so that distances count with the long tails of Cauchy's density in two dimensions.
+
+    Parameters
+    ----------
+    position : (N, 2) row and column in px.
+    shape : of the pattern in px.
+    """
+    away = np.asarray(position, dtype=np.float64) - (np.array(shape) - 1) / 2
+    square = (away**2).sum(1) / (CENTRED * min(shape)) ** 2
+    bright = np.maximum(np.nan_to_num(np.asarray(intensity, dtype=np.float64)), 1e-3)
+    return np.asarray(np.log(bright) - 1.5 * np.log1p(square))
+
+
 def visibility_of(ratio: ArrayLike) -> Floats:
     """Visibility within 0 to 1 of a signal-to-noise ratio: ½ at `EVEN_ODDS`, 0.94 at twice that."""
     safe = np.maximum(np.asarray(ratio, dtype=np.float64), 1e-6)

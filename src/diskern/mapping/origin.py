@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diskern.bragg.disks import directness
 from diskern.mapping.points import Points
 
 Floats = NDArray[np.float64]
@@ -14,7 +15,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _SAMPLE = 400  # patterns looked at where a share of the scan says as much as all of it
-_DIRECT_SHARE = 0.5  # of the patterns must show their brightest disk near one place
+_DIRECT_SHARE = 0.5  # of the patterns must show what passes for the beam near one place
 _NEAR = 0.3  # of the spacing of disks: nearer than that, two disks are the same reflection
 _ASTRAY = 0.15  # of the spacing: how well the origin is known where its disk is not seen
 
@@ -42,9 +43,9 @@ class Origins:
 def find_origins(points: Points) -> Origins:
     """The direct beam of each pattern, or what takes its place behind a beam stop.
 
-    The brightest disks of all patterns are fitted with one plane over the scan (residual
-    descan) by least absolute deviations, so diffracted disks that outshine the beam in less
-    than half of the patterns do not count.  Where no place is common to the brightest disks, the
+    The disks that are most likely it, bright and near the middle, are fitted with one plane over
+    the scan (residual descan) by least absolute deviations, so diffracted disks that pass for it
+    in less than half of the patterns do not count.  Where no place is common to them, the
     origin is the point about which the patterns are most symmetric (Friedel pairs).
     """
     spacing = disk_spacing(points)
@@ -54,10 +55,10 @@ def find_origins(points: Points) -> Origins:
         everywhere = np.tile(middle, (points.patterns, 1))
         unseen = np.zeros(points.patterns, dtype=bool)
         return Origins(everywhere, np.full(points.patterns, spacing), unseen, False, spacing)
-    brightest = points.position[_brightest(points)]
+    likeliest = points.position[_likeliest(points)]
     place = scan_coordinates(points.scan_shape)
-    plane = _robust_plane(place[full], brightest)
-    miss = np.linalg.norm(brightest - plane_at(plane, place[full]), axis=1)
+    plane = _robust_plane(place[full], likeliest)
+    miss = np.linalg.norm(likeliest - plane_at(plane, place[full]), axis=1)
     if (miss < _NEAR * spacing).mean() >= _DIRECT_SHARE:
         return _direct(points, plane_at(plane, place), spacing)
     centre = friedel_centre(points, spacing)
@@ -142,11 +143,12 @@ def plane_at(plane: Floats, place: Floats) -> Floats:
     return np.asarray(plane[0] + place @ plane[1:])
 
 
-def _brightest(points: Points) -> Ints:
-    """Index of the brightest disk of each pattern that has one."""
+def _likeliest(points: Points) -> Ints:
+    """Index of the disk of each pattern that is most likely the direct beam, where it has any."""
     full = points.counts > 0
-    top = np.maximum.reduceat(points.intensity, points.offsets[:-1][full])
-    found = np.flatnonzero(points.intensity == top.repeat(points.counts[full]))
+    score = directness(points.position, points.intensity, points.pattern_shape)
+    top = np.maximum.reduceat(score, points.offsets[:-1][full])
+    found = np.flatnonzero(score == top.repeat(points.counts[full]))
     pattern = points.pattern[found]
     first = np.ones(len(found), dtype=bool)
     first[1:] = pattern[1:] != pattern[:-1]
