@@ -141,7 +141,7 @@ def test_candidates_of_a_proposer_are_measured() -> None:
 
 
 def test_faint_disks_that_a_proposer_names_stay() -> None:
-    """Half of what the search asks for: the proposer has looked at more than the mean."""
+    """An eighth of what the search asks for: the proposer has looked at more than the mean."""
     place = grid_places(20, 96, 26)
     electrons = np.full((20, 9), 1e5)
     electrons[:, ::2] = 75.0

@@ -97,17 +97,14 @@ def find_disks(
     else:
         response = Response(chosen.gain, chosen.dark or 0.0)
     electrons, gain = np.maximum(response.electrons(counts), 0), response.gain
-    if proposer is None:
-        candidates = search_disks(electrons, probe, mask=good, options=chosen)
-    else:
-        candidates = proposer(electrons, probe.image)
-    candidates = candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
     reader = proposer if isinstance(proposer, Reader) and probe.round else None
     if proposer is None:
-        found = _measure_in_rounds(electrons, probe, candidates, good, chosen)
+        searched = _ranked(search_disks(electrons, probe, mask=good, options=chosen))
+        found = _measure_in_rounds(electrons, probe, searched, good, chosen)
     else:
+        named = _ranked(proposer(electrons, probe.image))
         contrast = reader is not None
-        found = _measure_at_once(electrons, probe, candidates, good, chosen, contrast=contrast)
+        found = _measure_at_once(electrons, probe, named, good, chosen, contrast=contrast)
     if reader is not None:
         found = reader.read(found, electrons, probe.radius)
     return replace(
@@ -116,6 +113,11 @@ def find_disks(
         sigma_intensity=found.sigma_intensity * gain,
         background=found.background * gain + response.dark,
     )
+
+
+def _ranked(candidates: Candidates) -> Candidates:
+    """Pattern by pattern, likeliest first."""
+    return candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
 
 
 def _measure_at_once(
@@ -189,8 +191,7 @@ def _overlooked(
     part = replace(part, pattern=np.searchsorted(which, part.pattern))
     free = left_free(electrons[which], probe, part, good)
     seen = search_disks(electrons[which], probe, mask=free, options=options)
-    seen = replace(seen, pattern=which[seen.pattern])
-    seen = seen.select(np.lexsort((-seen.probability, seen.pattern)))
+    seen = _ranked(replace(seen, pattern=which[seen.pattern]))
     floor = _floor(electrons.shape, options)
     return seen.select(unexplained(electrons, probe, found, seen, floor, mask=good))
 

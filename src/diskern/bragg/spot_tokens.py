@@ -37,6 +37,8 @@ FLOOR = 1e-4
 """Intensities, relative to the strongest spot, that stand for all weaker ones."""
 
 TOKEN_FIELDS = 30
+INDICES = 11
+"""First column of what a token's indices, or its place between the nodes, say by themselves."""
 SHAPE = 12
 """First column of `diskern.bragg.spot_facts.shape_facts`: whether there is a net, lengths in it."""
 PATTERN_FIELDS = SHAPE + SHAPE_FIELDS + SYMMETRY_FIELDS + GRID_FIELDS
@@ -44,7 +46,7 @@ PATTERN_FIELDS = SHAPE + SHAPE_FIELDS + SYMMETRY_FIELDS + GRID_FIELDS
 _PAIR_NODES: Ints = np.array(
     [(m, n) for n in range(REACH + 1) for m in range(-REACH, REACH + 1) if n > 0 or m > 0]
 )
-_PAIR_FACTS = np.zeros((len(_PAIR_NODES), TOKEN_FIELDS - 11))
+_PAIR_FACTS = np.zeros((len(_PAIR_NODES), TOKEN_FIELDS - INDICES))
 """What a token says of its indices alone: themselves, and waves that tell classes of them apart.
 
 Turned by half a turn, a pattern shows the same pairs the other way round; the frame's choice
@@ -228,7 +230,7 @@ def _pairs(basis: Floats, spot: Ints, share: Floats, reach: Floats) -> _Part:
     token[..., 7] = level[..., 0] - level[..., 1]
     token[..., 8:10] = lit
     token[..., 10] = ~(lit[..., 0] | lit[..., 1])
-    token[..., 11:] = _PAIR_FACTS[order]
+    token[..., INDICES:] = _PAIR_FACTS[order]
     return token, where, there, np.where(there[..., None], source, -1)
 
 
@@ -281,9 +283,9 @@ def _strays(plane: Floats, share: Floats, index: Floats, off: NDArray[np.bool_])
     token[..., 4:6] = _level(bright)[..., None]
     token[..., 8] = there
     wave = 2 * np.pi * shift
-    token[..., 11:15:2] = np.cos(wave)
-    token[..., 12:15:2] = np.sin(wave)
-    token[..., 15] = np.minimum(np.maximum(alike, 0), 4) / 4
+    token[..., INDICES : INDICES + 4 : 2] = np.cos(wave)
+    token[..., INDICES + 1 : INDICES + 4 : 2] = np.sin(wave)
+    token[..., INDICES + 4] = np.minimum(np.maximum(alike, 0), 4) / 4
     # The last column marks strays.
     token[..., -1] = 1.0
     source = np.full((*order.shape, 2), -1, dtype=np.int64)
