@@ -61,9 +61,12 @@ def test_tilt_is_found_with_calibrated_errors():
 def test_errors_that_disks_share_do_not_average_out():
     lattices = index_vectors(tilted(FIELD))
     alone = tilt_map(lattices, calibration=KNOWN, shared=0.0)
-    together = tilt_map(lattices, calibration=KNOWN)
+    together = tilt_map(lattices, calibration=KNOWN, shared=1.0)
     np.testing.assert_array_equal(together.tilt, alone.tilt)
     np.testing.assert_allclose(together.sigma**2, alone.sigma**2 * alone.count[..., None])
+    usual = tilt_map(lattices, calibration=KNOWN).sigma ** 2
+    # By default they share half of the variance.
+    np.testing.assert_allclose(usual, (alone.sigma**2 + together.sigma**2) / 2)
 
 
 def test_scatter_beyond_sigma_is_found_in_the_scan():
