@@ -39,12 +39,14 @@ class LearnedProposer:
         *,
         energy: float | None = None,
         pixel_size: float | None = None,
+        turns: int = 4,
     ) -> Self:
         """A proposer by the name or file of its weights.
 
         Parameters
         ----------
         energy, pixel_size : eV and 1/Å per px; without both V_g and q_z stay NaN.
+        turns : 1, 2 or 4 ways in which the network sees every pattern.
 
         Raises
         ------
@@ -53,7 +55,7 @@ class LearnedProposer:
         """
         from diskern.nets.proposer import Proposer
 
-        network = Proposer.load(name, energy=energy, pixel_size=pixel_size)
+        network = Proposer.load(name, energy=energy, pixel_size=pixel_size, turns=turns)
         if energy is None or pixel_size is None:
             return cls(network)
         return cls(network, LearnedExcitation.load(energy=energy, pixel_size=pixel_size))
@@ -62,7 +64,8 @@ class LearnedProposer:
     def configuration(self) -> dict[str, Any]:
         """Everything that decides what is proposed and read, ready for JSON."""
         network, reader = self.network, self.excitation
-        known = {name: getattr(network, name) for name in ("energy", "pixel_size", "threshold")}
+        names = ("energy", "pixel_size", "threshold", "turns")
+        known = {name: getattr(network, name) for name in names}
         card = network.model.card
         return {
             "weights": card.name,

@@ -35,11 +35,23 @@ def correlation_spectrum(
         )
     if not 0 <= power <= 1:
         raise DiskernError(f"correlation power {power} is not within 0 (phase) to 1 (cross)")
-    probe = probe.to(patterns.dtype)
-    kernel = torch.fft.rfft2(torch.fft.ifftshift(probe, dim=(-2, -1))).conj()
-    spectrum: torch.Tensor = torch.fft.rfft2(patterns) * kernel
-    if power == 1:
-        return spectrum
+    spectrum = torch.fft.rfft2(patterns) * kernel_spectrum(probe.to(patterns.dtype))
+    return spectrum if power == 1 else flattened(spectrum, power)
+
+
+def kernel_spectrum(kernel: torch.Tensor) -> torch.Tensor:
+    """(…, H, W // 2 + 1) by which to multiply the half spectrum of a pattern to correlate it.
+
+    Parameters
+    ----------
+    kernel : (…, H, W) centred on pixel (H // 2, W // 2).
+    """
+    spectrum: torch.Tensor = torch.fft.rfft2(torch.fft.ifftshift(kernel, dim=(-2, -1))).conj()
+    return spectrum
+
+
+def flattened(spectrum: torch.Tensor, power: float) -> torch.Tensor:
+    """The cross spectra with their moduli raised to a power."""
     modulus = spectrum.abs()
     # Where a probe has no power there is rounding only, whose phase means nothing.
     floor = torch.finfo(modulus.dtype).eps * modulus.amax((1, 2), keepdim=True)

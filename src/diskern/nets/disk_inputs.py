@@ -10,10 +10,12 @@ import math
 
 import torch
 
-from diskern.nets.correlation import correlate
+from diskern.nets.correlation import flattened, kernel_spectrum
 
 CHANNELS = 7
 """Maps of `disk_maps`."""
+FROM_DIRECT_BEAM = (5, 6)
+"""Those that hold the row and the column from the direct beam."""
 
 
 def kernel_ring(shape: tuple[int, int], radius: torch.Tensor, edge: torch.Tensor) -> torch.Tensor:
@@ -39,22 +41,32 @@ def disk_maps(
 
     Parameters
     ----------
-    probes : (B, H, W) images of the probe, sum 1, centred on (H // 2, W // 2).
-    radius, edge : (B,) px of the probes.
+    probes : (B, H, W), or (1, H, W) for all: images of the probe, sum 1, centred on
+        (H // 2, W // 2).
+    radius, edge : (B,) or (1,) px of the probes.
     """
     counts = patterns.clamp(min=0)
-    kernel = probes - kernel_ring((patterns.shape[1], patterns.shape[2]), radius, edge)
-    signal = correlate(counts, kernel)
-    noise = correlate(counts, kernel * kernel).clamp(min=0).sqrt()
+    shape = (patterns.shape[1], patterns.shape[2])
+    kernel = probes - kernel_ring(shape, radius, edge)
+    stable = 2 * torch.sqrt(counts + 0.375)
+    mean = kernel_spectrum(probes)
+    spectrum = torch.fft.rfft2(counts)
+    cross = spectrum * mean
+
+    def image(product: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = torch.fft.irfft2(product, s=shape)
+        return values
+
+    signal = image(spectrum * kernel_spectrum(kernel))
+    noise = image(spectrum * kernel_spectrum(kernel * kernel)).clamp(min=0).sqrt()
     # A disk of one electron has this noise; nothing may divide by less.
     floor = (kernel * kernel).sum((1, 2), keepdim=True).sqrt() / math.sqrt(50.0)
     ratio = signal / torch.maximum(noise, floor)
-    hybrid = correlate(counts, probes, power=0.5)
+    hybrid = image(flattened(cross, 0.5))
     hybrid = hybrid / hybrid.std((1, 2), keepdim=True).clamp(min=1e-12)
-    stable = 2 * torch.sqrt(counts + 0.375)
-    contrast = stable - correlate(stable, probes)
+    contrast = stable - image(torch.fft.rfft2(stable) * mean)
     # Probes have sum 1: their correlation is a mean, and one over their squares' sum an area.
-    held = correlate(counts, probes).clamp(min=0) / (probes * probes).sum((1, 2), keepdim=True)
+    held = image(cross).clamp(min=0) / (probes * probes).sum((1, 2), keepdim=True)
     share = held / counts.sum((1, 2), keepdim=True).clamp(min=1)
     rows, cols = _from_direct_beam(signal, radius)
     maps = (

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from diskern.nets.disk_inputs import CHANNELS, disk_maps
+from diskern.nets.disk_inputs import CHANNELS, FROM_DIRECT_BEAM, disk_maps
+from diskern.nets.disk_turns import turned
 
 STRIDE = 2
 """px of the pattern per cell of the output."""
@@ -19,6 +20,8 @@ DEEPEST = 16
 """Patterns must be multiples of this many px."""
 Q_SOFT = 4.0
 """Excitation errors, in λ k_R², are learned as asinh(Q/Q_SOFT)."""
+OFFSET = (1, 2)
+"""Channels of the output that hold the row and the column of the centre in its cell."""
 SIGMA_RANGE = (-4.5, 2.5)
 """Natural logarithms between which the network may put a standard deviation."""
 
@@ -83,17 +86,27 @@ class DiskUNet(nn.Module):
         radius: torch.Tensor,
         edge: torch.Tensor,
         fill: torch.Tensor,
+        turns: int = 1,
     ) -> DiskMaps:
         """Read patterns.
 
         Parameters
         ----------
-        probes : (B, H, W) sum 1, centred on (H // 2, W // 2).
-        radius, edge : (B,) px.
-        fill : (B,) share of the outer disk that the probe fills, 1 for a round one.
+        probes : (B, H, W), or (1, H, W) for all, sum 1, centred on (H // 2, W // 2).
+        radius, edge : (B,) or (1,) px.
+        fill : likewise, share of the outer disk that the probe fills, 1 for a round one.
+        turns : 1, 2 or 4 ways to lay the pattern; what is said of them is averaged.
         """
         maps = disk_maps(patterns, probes, radius, edge)
         condition = torch.stack([torch.log2(radius / 4), edge / radius, fill], 1)
+        said = self._read(maps, condition)
+        for quarters in range(4 // turns, 4, 4 // turns):
+            other = self._read(turned(maps, quarters, FROM_DIRECT_BEAM), condition)
+            said = said + turned(other, -quarters, OFFSET)
+        return _named(said / turns)
+
+    def _read(self, maps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """(B, 8, h, w) of (B, 7, H, W) maps."""
         x = nn.functional.pixel_unshuffle(maps, STRIDE)
         x = x.contiguous(memory_format=torch.channels_last)
         skips = []
@@ -103,7 +116,8 @@ class DiskUNet(nn.Module):
         for i in (2, 1, 0):
             wide = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
             x = self.up[i](torch.cat([wide, skips[i]], 1))
-        return _named(self.head(x))
+        out: torch.Tensor = self.head(x)
+        return out
 
 
 def _named(out: torch.Tensor) -> DiskMaps:
