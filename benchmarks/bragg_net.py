@@ -33,7 +33,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diskern.bragg.disk_excitation import LearnedExcitation
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_proposer import LearnedProposer
 from diskern.bragg.disk_search import find_disks
@@ -99,11 +98,8 @@ def measured(model: Model | None):  # type: ignore[no-untyped-def]
         shape = Probe.synthetic((probe.shape[0], probe.shape[1]), radius, edge)
         if hole:
             shape = replace(shape, image=probe.astype(np.float64), round=False)
-        proposer = None
-        if model is not None:
-            network = Proposer(model, energy=energy, pixel_size=scale)
-            reader = LearnedExcitation.load(energy=energy, pixel_size=scale)
-            proposer = LearnedProposer(network, reader)
+        known = {"energy": energy, "pixel_size": scale}
+        proposer = None if model is None else LearnedProposer.of(model, **known)
         d = find_disks(block["image"].astype(np.float32), shape, proposer=proposer)
         sure = np.full(len(d), 0.999)
         read = (d.v_g, d.sigma_v_g, d.q_z, d.sigma_q_z)

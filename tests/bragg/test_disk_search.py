@@ -159,6 +159,28 @@ def test_faint_disks_that_a_proposer_names_stay() -> None:
     assert np.sqrt(np.mean(strong**2)) < 0.1
 
 
+def test_what_a_proposer_half_believes_must_show_in_the_counts() -> None:
+    """A lattice goes on beyond the last disk that can be seen."""
+    place = grid_places(20, 96, 26)
+    electrons = np.full((20, 9), 2e4)
+    electrons[:, ::2] = 0
+    seen = simulate(place, electrons, background=0.5)
+    kept = []
+    for probability in (0.35, 0.7, 0.999):
+        named = np.full(180, probability)
+
+        def proposer(patterns: np.ndarray, probe: np.ndarray) -> Candidates:
+            start = place.reshape(-1, 2).T + 0.3
+            return Candidates.at(np.repeat(np.arange(20), 9), *start, named)  # noqa: B023
+
+        found = find_disks(seen.counts, probe_of(), proposer=proposer)
+        assert (np.bincount(found.pattern[found.intensity > 1e4]) == 4).all()
+        kept.append((found.intensity < 1e4).sum() / 100)
+    assert kept[0] < 0.03
+    assert kept[1] < 0.3
+    assert kept[0] < kept[1] < kept[2]
+
+
 def test_one_disk_named_twice_is_measured_once() -> None:
     place = grid_places(3, 96, 26)
     seen = simulate(place, np.full((3, 9), 6000.0))

@@ -209,7 +209,6 @@ def test_mask_and_flat_pictures(folder: Path, tmp_path: Path, capsys) -> None:
         ("map", ["--probe", "missing.h5"], "missing.h5"),
         ("map", ["--dark-level", "nan"], "--dark-level nan"),
         ("map", ["--proposer", "nonesuch"], "nonesuch"),
-        ("map", ["--quick"], "--quick is for the network"),
         ("bragg", ["-o", "vectors.txt"], "vectors.txt has no known ending"),
         ("bragg", ["-o", "no/such/v.h5"], "is no folder"),
     ],

@@ -5,7 +5,6 @@ import torch
 
 from diskern.bragg.disk_probe import Probe
 from diskern.nets.disk_inputs import disk_maps, kernel_ring
-from diskern.nets.disk_turns import turned
 from diskern.nets.disk_unet import DiskUNet
 
 
@@ -75,28 +74,17 @@ def test_one_probe_serves_all_patterns() -> None:
     assert torch.allclose(each.heat, shared.heat, atol=1e-5)
 
 
-@pytest.mark.parametrize(("turns", "quarters"), [(2, 2), (4, 1), (4, 2), (4, 3)])
-def test_what_is_averaged_over_turns_turns_with_the_pattern(turns: int, quarters: int) -> None:
+def test_what_is_read_twice_turns_with_the_pattern() -> None:
     torch.manual_seed(4)
-    patterns = inputs()[0][:, :, :48].contiguous()
+    patterns, probes, r, e, f = inputs()
     patterns[:, 20:28, 30:38] += 40
-    _, _, r, e, f = inputs()
     net = DiskUNet(8).eval()
-
-    def read(images: torch.Tensor, turns: int) -> tuple[torch.Tensor, torch.Tensor]:
-        shape = (images.shape[1], images.shape[2])
-        probe = torch.tensor(Probe.synthetic(shape, 4.0).image, dtype=torch.float32)
-        with torch.inference_mode():
-            maps = net(images, probe[None], r[:1], e[:1], f[:1], turns)
-        return maps.heat, maps.offset
-
-    heat, offset = read(patterns, turns)
-    laid = torch.rot90(patterns, quarters, (1, 2))
-    there, moved = read(laid, turns)
-    assert torch.allclose(torch.rot90(heat, quarters, (1, 2)), there, atol=1e-4)
-    # A step of one row becomes one of one column, and so on round.
-    assert torch.allclose(turned(offset, quarters, (0, 1)), moved, atol=1e-4)
-    step = turned(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), quarters, (0, 1)).flatten()
-    assert step.tolist() == [[0, 1], [-1, 0], [0, -1]][quarters - 1]
-    alone = read(patterns, 1)[0], read(laid, 1)[0]
-    assert not torch.allclose(torch.rot90(alone[0], quarters, (1, 2)), alone[1], atol=1e-4)
+    # The middle of an even number of pixels lies between two: the probe's moves by one.
+    upside_down = probes.flip(1, 2).roll((1, 1), (1, 2))
+    with torch.inference_mode():
+        for twice in (True, False):
+            here = net(patterns, probes, r, e, f, twice=twice)
+            there = net(patterns.flip(1, 2), upside_down, r, e, f, twice=twice)
+            alike = torch.allclose(here.heat.flip(1, 2), there.heat, atol=1e-4)
+            alike &= torch.allclose(-here.offset.flip(2, 3), there.offset, atol=1e-4)
+            assert alike == twice

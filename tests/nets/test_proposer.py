@@ -32,7 +32,7 @@ class Oracle(DiskUNet):
     def __init__(self) -> None:
         super().__init__(8)
 
-    def forward(self, patterns, probes, radius, edge, fill, turns):  # type: ignore[no-untyped-def]
+    def forward(self, patterns, probes, radius, edge, fill, *, twice):  # type: ignore[no-untyped-def]
         count, height, width = patterns.shape
         at = patterns.flatten(1).argmax(1)
         row, col = at // width, at % width
@@ -125,15 +125,8 @@ def test_bad_input_is_refused_in_one_line() -> None:
         Proposer(model(DiskUNet(8)), pixel_size=-1.0)
     with pytest.raises(DiskernError, match="threshold"):
         Proposer(model(DiskUNet(8)), threshold=1.5)
-    with pytest.raises(DiskernError, match="turns=3"):
-        Proposer(model(DiskUNet(8)), turns=3)
     with pytest.raises(DiskernError, match="no proposer"):
         Proposer(replace(model(torch.nn.Linear(1, 1))))
-
-
-def test_turns_are_part_of_what_a_search_is_known_by() -> None:
-    usual, quick = (LearnedProposer.load("proposer", turns=n) for n in (4, 1))
-    assert usual.configuration == {**quick.configuration, "turns": 4}
 
 
 @pytest.mark.parametrize("value", [0.0, -5.0, np.nan, np.inf, 1e9])

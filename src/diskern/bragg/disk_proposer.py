@@ -14,8 +14,11 @@ from diskern.bragg.disks import Candidates, Disks
 
 if TYPE_CHECKING:
     from diskern.nets.proposer import Proposer
+    from diskern.nets.registry import Model
 
 Floats = NDArray[np.float64]
+LEAST = 0.3
+"""Probability by the network from which on a candidate is measured; what it shows then decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,23 +42,30 @@ class LearnedProposer:
         *,
         energy: float | None = None,
         pixel_size: float | None = None,
-        turns: int = 4,
     ) -> Self:
         """A proposer by the name or file of its weights.
 
         Parameters
         ----------
         energy, pixel_size : eV and 1/Å per px; without both V_g and q_z stay NaN.
-        turns : 1, 2 or 4 ways in which the network sees every pattern.
 
         Raises
         ------
         DiskernError
             For unknown or damaged weights, or an impossible energy or scale.
         """
+        from diskern.nets.registry import load
+
+        return cls.of(load(name), energy=energy, pixel_size=pixel_size)
+
+    @classmethod
+    def of(
+        cls, model: Model, *, energy: float | None = None, pixel_size: float | None = None
+    ) -> Self:
+        """A proposer with weights that are loaded already; for the rest see `load`."""
         from diskern.nets.proposer import Proposer
 
-        network = Proposer.load(name, energy=energy, pixel_size=pixel_size, turns=turns)
+        network = Proposer(model, energy=energy, pixel_size=pixel_size, threshold=LEAST)
         if energy is None or pixel_size is None:
             return cls(network)
         return cls(network, LearnedExcitation.load(energy=energy, pixel_size=pixel_size))
@@ -64,8 +74,7 @@ class LearnedProposer:
     def configuration(self) -> dict[str, Any]:
         """Everything that decides what is proposed and read, ready for JSON."""
         network, reader = self.network, self.excitation
-        names = ("energy", "pixel_size", "threshold", "turns")
-        known = {name: getattr(network, name) for name in names}
+        known = {name: getattr(network, name) for name in ("energy", "pixel_size", "threshold")}
         card = network.model.card
         return {
             "weights": card.name,

@@ -31,8 +31,12 @@ INDEPENDENT = 7.0
 """Pixels to one independent value of the search, counted in pure noise; radii 2.5 to 9 px."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
-PROPOSED = 0.1
-"""The same of what a proposer has named: it weighs fringes, whose mean may be uncertain."""
+VERDICT = (-1.2, 0.75, 1.0)
+"""Log-odds that a disk which a proposer named and the fit measured is one: a constant, and weights
+of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
+`diskern.train.disks`.  The mean of fringes may be uncertain, so that neither decides alone."""
+BELIEVED = 0.5
+"""Probability from which on it is taken for one."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""
 CROWDED = 3.2
@@ -133,16 +137,27 @@ def _measure_at_once(
     c = candidates
     apart = options.spacing * _size(probe)
     kept = strongest(c.pattern, c.row, c.col, c.probability, apart, len(c))
+    named = c.select(np.sort(kept))
     found = refine_disks(
         electrons,
         probe,
-        c.select(np.sort(kept)),
+        named,
         mask=good,
         orders=options.orders,
         contrast=contrast,
         start=STARTS,
     )
-    return accept(found, probe, electrons.shape, options, PROPOSED)
+    believed = found.select(_verdict(named.probability, found) >= BELIEVED)
+    return accept(believed, probe, electrons.shape, options, confirmed=0.0)
+
+
+def _verdict(probability: Floats, found: Disks) -> Floats:
+    """(N,) probability that measured candidates are disks, of what their proposer gave them."""
+    p = np.clip(probability, 1e-6, 1 - 1e-6)
+    ratio = np.nan_to_num(found.intensity / found.sigma_intensity, posinf=0.0, neginf=0.0)
+    constant, named, measured = VERDICT
+    odds = constant + named * np.log(p / (1 - p)) + measured * np.log1p(np.maximum(ratio, 0))
+    return np.asarray(1 / (1 + np.exp(-odds)))
 
 
 def _measure_in_rounds(
@@ -265,7 +280,7 @@ def accept(
 ) -> Disks:
     """Measured disks that are still disks: on the detector, above their noise, and only once.
 
-    ``confirmed`` is what of the search's threshold they must reach.
+    ``confirmed`` is what of the search's threshold their intensity must reach.
     """
     inside = (found.row > -0.5) & (found.row < shape[1] - 0.5)
     inside &= (found.col > -0.5) & (found.col < shape[2] - 0.5)

@@ -50,14 +50,6 @@ ProposerName = Annotated[
     str | None,
     option(_SEARCH, "NAME|FILE", "Weights of the network, or none for the classical search."),
 ]
-Quick = Annotated[
-    bool,
-    typer.Option(
-        "--quick",
-        help="Show each pattern to the network once, not turned four ways: quicker, finds less.",
-        rich_help_panel=_SEARCH,
-    ),
-]
 Jobs = Annotated[int, option(_RUN, "N", "Processes of this machine.")]
 Scheduler = Annotated[
     str | None, option(_RUN, "ADDRESS", "A dask scheduler, e.g. tcp://host:8786, for all work.")

@@ -32,7 +32,6 @@ class Request:
     ----------
     proposer : weights by name or file, "none" for the classical search, None for the shipped
         network where there is one.
-    quick : whether the network sees every pattern once only.
     """
 
     file: Path
@@ -44,7 +43,6 @@ class Request:
     mask: Path | None = None
     dark_level: float | None = None
     proposer: str | None = None
-    quick: bool = False
     jobs: int = 1
     scheduler: str | None = None
     resume: bool = True
@@ -163,8 +161,6 @@ def _image(path: Path, name: str) -> Any:
 
 def _proposer(request: Request, scan: Scan) -> Proposer | None:
     if request.proposer == "none":
-        if request.quick:
-            raise DiskernError("--quick is for the network, and --proposer none has none")
         return None
     from diskern.bragg.disk_proposer import LearnedProposer
 
@@ -174,12 +170,7 @@ def _proposer(request: Request, scan: Scan) -> Proposer | None:
         if "proposer" not in model_names():
             return None
     name = request.proposer or "proposer"
-    return LearnedProposer.load(
-        name,
-        energy=scan.energy,
-        pixel_size=scan.pixel_size,
-        turns=1 if request.quick else 4,
-    )
+    return LearnedProposer.load(name, energy=scan.energy, pixel_size=scan.pixel_size)
 
 
 def _earlier(path: Path, found: Search) -> BraggVectors | None:

@@ -20,7 +20,6 @@ def map_scan(
     mask: given.MaskFile = None,
     dark_level: given.DarkLevel = None,
     proposer: given.ProposerName = None,
-    quick: given.Quick = False,
     dataset: given.Dataset = None,
     pixel_size: given.PixelSize = None,
     voltage: given.Voltage = None,

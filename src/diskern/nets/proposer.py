@@ -126,12 +126,11 @@ class Proposer:
     threshold : least probability; by default the one that was best on the validation side.
     gain : grey levels per electron; by default 1 unless the noise clearly says otherwise.
     batch : pixels (millions) worked through at a time.
-    turns : 1, 2 or 4 ways in which every pattern is laid before the network, and averaged.
 
     Raises
     ------
     DiskernError
-        For weights of another architecture, or impossible energy, scale, threshold or turns.
+        For weights of another architecture, or an impossible energy, scale or threshold.
     """
 
     def __init__(
@@ -143,7 +142,6 @@ class Proposer:
         threshold: float | None = None,
         gain: float | None = None,
         batch: float = 0.5,
-        turns: int = 4,
     ) -> None:
         if not isinstance(model.net, DiskUNet):
             raise DiskernError(f"{model.card.name} is a {model.card.architecture}, no proposer")
@@ -156,11 +154,9 @@ class Proposer:
         self._constants = model.card.calibration
         self._supports = has_support(self._constants)
         self.threshold = threshold or self._constants.get("threshold", 0.3)
-        if turns not in (1, 2, 4):
-            raise DiskernError(f"turns={turns} must be 1, 2 or 4")
         if gain is not None and not (math.isfinite(gain) and gain > 0):
             raise DiskernError(f"gain={gain} must be a positive number of grey levels per electron")
-        self.gain, self.batch, self.turns = gain, batch, turns
+        self.gain, self.batch = gain, batch
 
     @classmethod
     def load(
@@ -169,10 +165,9 @@ class Proposer:
         *,
         energy: float | None = None,
         pixel_size: float | None = None,
-        turns: int = 4,
     ) -> Proposer:
         """A proposer by the name or file of its weights."""
-        return cls(load(name), energy=energy, pixel_size=pixel_size, turns=turns)
+        return cls(load(name), energy=energy, pixel_size=pixel_size)
 
     def __call__(self, patterns: ArrayLike, probe: ArrayLike) -> Proposals:
         """Disks of (B, H, W) patterns, for a probe's (H, W) image.
@@ -212,7 +207,7 @@ class Proposer:
         known = torch.tensor([shape.radius / binning, shape.edge / binning, shape.fill])
         radius, edge, fill = known[:, None]
         with torch.inference_mode():
-            maps = self.net(small, template[None], radius, edge, fill, self.turns)
+            maps = self.net(small, template[None], radius, edge, fill, twice=True)
             least = min(LEAST, self.threshold) if self._supports else self.threshold
             peaks = heat_peaks(maps, least, float(shape.radius / binning))
         found = _within(self._measured(maps, peaks, shape, binning), patterns.shape[1:])

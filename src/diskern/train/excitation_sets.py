@@ -20,7 +20,6 @@ from diskern.bragg.disk_proposer import LearnedProposer
 from diskern.bragg.disk_search import find_disks
 from diskern.bragg.disks import Candidates, Disks
 from diskern.errors import DiskernError
-from diskern.nets.proposer import Proposer as Finder
 from diskern.physics import wavelength
 from diskern.train.disks import DiskSet
 from diskern.train.disks_evaluate import NEAR, match
@@ -118,10 +117,10 @@ def measured_patterns(
 
 def _shard(recipe: ExcitationTrainRecipe, side: str, numbers: range) -> MeasuredPatterns:
     """Some blocks, from the store if it holds them."""
-    finder = LearnedProposer.load(recipe.proposer).network
+    finder = LearnedProposer.load(recipe.proposer)
     if not recipe.store:
         return _measured(DiskSet(recipe.data, side), finder, numbers)
-    made = f"{recipe.data.configuration} {recipe.data.table_key} {finder.model.card.sha256}"
+    made = f"{recipe.data.configuration} {recipe.data.table_key} {finder.configuration}"
     key = sha256(f"{made} {numbers}".encode()).hexdigest()[:16]
     path = Path(recipe.store) / f"{key}-{side}.npz"
     try:
@@ -139,7 +138,7 @@ def _shard(recipe: ExcitationTrainRecipe, side: str, numbers: range) -> Measured
         ) from error
 
 
-def _measured(source: DiskSet, finder: Finder, numbers: range) -> MeasuredPatterns:
+def _measured(source: DiskSet, finder: LearnedProposer, numbers: range) -> MeasuredPatterns:
     told: list[DiskFacts] = []
     truths: list[Floats] = []
     angles: list[float] = []
@@ -160,8 +159,8 @@ def _measured(source: DiskSet, finder: Finder, numbers: range) -> MeasuredPatter
 class _Recorder:
     """Finds disks as ever, and keeps what a reader of excitation errors would be told of them."""
 
-    def __init__(self, finder: Finder, energy: float, pixel_size: float) -> None:
-        self._finder = LearnedProposer(Finder(finder.model, energy=energy, pixel_size=pixel_size))
+    def __init__(self, finder: LearnedProposer, energy: float, pixel_size: float) -> None:
+        self._finder = finder
         self._camera = {"energy": energy, "pixel_size": pixel_size}
         self.disks, self.told = Disks.empty(), list[DiskFacts]()
 
@@ -174,7 +173,7 @@ class _Recorder:
         return disks
 
 
-def _of_block(block: Block, finder: Finder) -> list[tuple[DiskFacts, Floats]]:
+def _of_block(block: Block, finder: LearnedProposer) -> list[tuple[DiskFacts, Floats]]:
     """Facts and truth of each pattern of a block whose direct beam was found, and enough disks.
 
     The truth is (N, 3): whether a disk is a true one, its line and its ln W.
