@@ -9,13 +9,12 @@ import torch
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_proposer import LearnedProposer
 from diskern.errors import DiskernError
+from diskern.nets.disk_scale import scale_of
 from diskern.nets.disk_unet import STRIDE, DiskMaps, DiskUNet
 from diskern.nets.disk_units import unit_of, volts_of
 from diskern.nets.proposer import (
     ProbeShape,
     Proposer,
-    binned,
-    binned_probe,
     estimated_gain,
     heat_peaks,
 )
@@ -27,7 +26,7 @@ def model(net: torch.nn.Module, **calibration: float) -> Model:
 
 
 class Oracle(DiskUNet):
-    """Says that there is a disk where the binned pattern has its brightest pixel."""
+    """Says that there is a disk where the pattern, rescaled, has its brightest pixel."""
 
     def __init__(self) -> None:
         super().__init__(8)
@@ -61,32 +60,20 @@ def test_an_annular_probe_keeps_its_outer_radius() -> None:
     assert shape.fill == pytest.approx(1 - 0.36, abs=0.1)
 
 
-@pytest.mark.parametrize("binning", [1, 2, 3, 4])
-def test_binning_keeps_counts_and_the_probe_in_the_middle(binning: int) -> None:
-    patterns = torch.rand(2, 70, 101)
-    small = binned(patterns, binning)
-    assert small.sum() == pytest.approx(float(patterns.sum()), rel=1e-5)
-    assert all(n % 16 == 0 for n in small.shape[1:])
-    probe = torch.tensor(Probe.synthetic((70, 101), 8.0, 0.8).image, dtype=torch.float32)
-    made = binned_probe(probe, binning, (small.shape[1], small.shape[2])).double()
-    rows, cols = (torch.arange(n).double() for n in made.shape)
-    assert float((made.sum(1) * rows).sum()) == pytest.approx(made.shape[0] // 2, abs=1e-3)
-    assert float((made.sum(0) * cols).sum()) == pytest.approx(made.shape[1] // 2, abs=1e-3)
-
-
 @pytest.mark.parametrize("radius", [3.0, 8.5, 13.0, 19.0])
 def test_places_come_back_in_pixels_of_the_pattern(radius: float) -> None:
     patterns = np.zeros((2, 90, 110), dtype=np.float32)
-    binning = max(1, int(radius // 4))
+    scale = scale_of(radius)
     truth = [(31, 40), (60, 77)]
     for pattern, (row, col) in zip(patterns, truth, strict=True):
         pattern[row, col] = 100
     probe = Probe.synthetic((90, 110), radius).image
     found = Proposer(model(Oracle()))(patterns, probe)
     assert found.pattern.tolist() == [0, 1]
-    # A single pixel is known to within the square it was summed into.
-    assert found.row == pytest.approx([r for r, _ in truth], abs=(binning - 1) / 2 + 1e-4)
-    assert found.col == pytest.approx([c for _, c in truth], abs=(binning - 1) / 2 + 1e-4)
+    # A single pixel is known to within the square it was summed into, or to one of its quarters.
+    off = abs(scale - 1) / 2 + 1e-4
+    assert found.row == pytest.approx([r for r, _ in truth], abs=off)
+    assert found.col == pytest.approx([c for _, c in truth], abs=off)
 
 
 def test_units_need_energy_and_scale() -> None:

@@ -1,9 +1,9 @@
 """Disks of a pattern with their V_g and q_z, proposed by the trained network.
 
-The network sees disks of 2 to 8 px: patterns with larger ones are binned first (which keeps
-their counting statistics), and what it says is carried back to the pixels and, where the
-energy and the scale are known, to volts and 1/Å.  What it cannot see, that disks repeat across
-the pattern, is added to its probabilities (`diskern.nets.disk_support`).
+The network sees disks of 4 to 8 px (`diskern.nets.disk_scale`), and what it says is carried back
+to the pixels and, where the energy and the pixel size are known, to volts and 1/Å.  What it cannot
+see, that disks repeat across the pattern, is added to its probabilities
+(`diskern.nets.disk_support`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.nn.functional import avg_pool2d, max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
 from diskern.errors import DiskernError
+from diskern.nets.disk_scale import rescaled, rescaled_probe, scale_of
 from diskern.nets.disk_support import has_support, support_features, supported
-from diskern.nets.disk_unet import DEEPEST, Q_SOFT, STRIDE, DiskMaps, DiskUNet
+from diskern.nets.disk_unet import Q_SOFT, STRIDE, DiskMaps, DiskUNet
 from diskern.nets.disk_units import unit_of, volts_of
 from diskern.nets.registry import Model, load
 from diskern.patterns.levels import estimate_noise
@@ -27,8 +28,6 @@ from diskern.physics import check_energy
 
 Floats = NDArray[np.float64]
 
-BINNED_RADIUS = 4.0
-"""Disks of twice this many px are binned to this many at least."""
 SMALLEST = 1.5
 """px: disks below this radius are spots."""
 ONE_ELECTRON = (0.1, 2.5)
@@ -186,10 +185,10 @@ class Proposer:
         block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
         block = block / np.float32(self.gain or estimated_gain(block))
         shape = ProbeShape.of(image)
-        binning = max(1, math.floor(shape.radius / BINNED_RADIUS))
-        step = max(1, int(self.batch * 1e6 * binning**2 / image.size))
+        scale = scale_of(shape.radius)
+        step = max(1, int(self.batch * 1e6 * scale**2 / image.size))
         found = [
-            self._part(block[i : i + step], i, image, shape, binning)
+            self._part(block[i : i + step], i, image, shape, scale)
             for i in range(0, len(block), step)
         ]
         return _joined(found, self.threshold)
@@ -200,17 +199,17 @@ class Proposer:
         first: int,
         probe: NDArray[np.float32],
         shape: ProbeShape,
-        binning: int,
+        scale: float,
     ) -> Proposals:
-        small = binned(torch.from_numpy(patterns), binning)
-        template = binned_probe(torch.from_numpy(probe), binning, (small.shape[1], small.shape[2]))
-        known = torch.tensor([shape.radius / binning, shape.edge / binning, shape.fill])
+        images = rescaled(torch.from_numpy(patterns), scale)
+        template = rescaled_probe(probe, scale, (images.shape[1], images.shape[2]))
+        known = torch.tensor([shape.radius / scale, shape.edge / scale, shape.fill])
         radius, edge, fill = known[:, None]
         with torch.inference_mode():
-            maps = self.net(small, template[None], radius, edge, fill, twice=True)
+            maps = self.net(images, template[None], radius, edge, fill, twice=True)
             least = min(LEAST, self.threshold) if self._supports else self.threshold
-            peaks = heat_peaks(maps, least, float(shape.radius / binning))
-        found = _within(self._measured(maps, peaks, shape, binning), patterns.shape[1:])
+            peaks = heat_peaks(maps, least, shape.radius / scale)
+        found = _within(self._measured(maps, peaks, shape, scale), patterns.shape[1:])
         if self._supports:
             found = replace(found, probability=self._supported(found, shape.radius))
         return _shifted(found, first)
@@ -230,7 +229,7 @@ class Proposer:
         maps: DiskMaps,
         peaks: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         shape: ProbeShape,
-        binning: int,
+        scale: float,
     ) -> Proposals:
         """Values at the peaks, carried back to the pixels and units of the pattern."""
         which, cell_row, cell_col = peaks
@@ -240,7 +239,7 @@ class Proposer:
 
         factor = {n: self._constants.get(f"temperature_{n}", 1.0) for n in ("place", "w", "q")}
         shift_row, shift_col = at(maps.offset[:, 0]), at(maps.offset[:, 1])
-        scale = STRIDE * binning
+        cell = STRIDE * scale
         coupling, soft = np.exp(at(maps.log_w)), at(maps.soft_q)
         # Half of what lies between the 16 and 84 % quantiles, whatever the curvature of the scale.
         wide_w = np.sinh(np.minimum(factor["w"] * np.exp(at(maps.log_sigma_w)), WIDEST))
@@ -249,14 +248,14 @@ class Proposer:
         volts, inverse = self._units(shape)
         return Proposals(
             pattern=which.numpy().astype(np.int64),
-            row=(cell_row.numpy() + shift_row + 0.5) * scale - 0.5,
-            col=(cell_col.numpy() + shift_col + 0.5) * scale - 0.5,
+            row=(cell_row.numpy() + shift_row + 0.5) * cell - 0.5,
+            col=(cell_col.numpy() + shift_col + 0.5) * cell - 0.5,
             probability=at(torch.sigmoid(maps.heat)),
             v_g=coupling * volts,
             sigma_v_g=coupling * volts * wide_w,
             q_z=excitation * inverse,
             sigma_q_z=wide_q * np.hypot(excitation, Q_SOFT) * inverse,
-            sigma_place=scale * factor["place"] * np.exp(at(maps.log_sigma_offset)),
+            sigma_place=cell * factor["place"] * np.exp(at(maps.log_sigma_offset)),
         )
 
     def _units(self, shape: ProbeShape) -> tuple[float, float]:
@@ -282,35 +281,6 @@ def estimated_gain(patterns: NDArray[np.float32]) -> float:
         return 1.0
     total = float(np.maximum(chosen, 0).sum((1, 2)).max())
     return max(gain, total / MOST_ELECTRONS) or 1.0
-
-
-def binned(patterns: torch.Tensor, binning: int) -> torch.Tensor:
-    """(B, h, w) sums over squares of pixels, with zeros behind so that the network fits."""
-    multiple = binning * DEEPEST
-    more = [-n % multiple for n in patterns.shape[1:]]
-    padded = pad(patterns, (0, more[1], 0, more[0]))
-    if binning == 1:
-        return padded
-    return avg_pool2d(padded[:, None], binning)[:, 0] * binning**2
-
-
-def binned_probe(probe: torch.Tensor, binning: int, shape: tuple[int, int]) -> torch.Tensor:
-    """The probe on the binned grid, sum 1, again centred on (h // 2, w // 2)."""
-    rows, cols = (n * binning for n in shape)
-    canvas = torch.zeros(rows, cols, dtype=probe.dtype)
-    canvas[: probe.shape[0], : probe.shape[1]] = probe
-    for axis, size in enumerate((shape[0], shape[1])):
-        # The middle of the central binned pixel, in full pixels: half-way between two if even.
-        target = binning * (size // 2) + (binning - 1) / 2
-        move = target - probe.shape[axis] // 2
-        low = math.floor(move)
-        canvas = (
-            canvas.roll(low, axis)
-            if low == move
-            else (canvas.roll(low, axis) + canvas.roll(low + 1, axis)) / 2
-        )
-    small = binned(canvas[None], binning)[0]
-    return small / small.sum()
 
 
 def heat_peaks(
