@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from disk_patterns import grid_places, paired, probe_of, simulate
 
+from diskern.bragg.disk_candidates import search_disks
 from diskern.bragg.disk_probe import Probe
-from diskern.bragg.disk_search import DiskOptions, find_disks, search_disks
-from diskern.bragg.disks import Candidates, Disks
+from diskern.bragg.disk_search import find_disks
+from diskern.bragg.disks import Candidates, DiskOptions, Disks
 from diskern.errors import DiskernError
 
 

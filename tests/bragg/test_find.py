@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import sys
 import types
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from disk_patterns import grid_places, simulate
 
 from diskern.bragg.disk_probe import Probe
-from diskern.bragg.disk_search import DiskOptions
-from diskern.bragg.disks import Disks
+from diskern.bragg.disks import DiskOptions, Disks
 from diskern.bragg.find import DiskTask, find_bragg_vectors, prepare_search, sample_patterns
 from diskern.errors import DiskernError
 from diskern.patterns.pattern import Pattern, Scan
-
-
-@dataclass(frozen=True)
-class Options:
-    power: float = 1.0
-    gain: float | None = 1.0
-    dark: float | None = None
 
 
 class Finder:
@@ -46,7 +37,7 @@ class Finder:
 def finder(monkeypatch: pytest.MonkeyPatch) -> Finder:
     found = Finder()
     module = types.ModuleType("diskern.bragg.disk_search")
-    module.find_disks, module.DiskOptions = found, Options
+    module.find_disks = found
     monkeypatch.setitem(sys.modules, "diskern.bragg.disk_search", module)
     return found
 
@@ -79,11 +70,14 @@ def test_every_disk_lands_at_its_scan_position(finder: Finder, monkeypatch) -> N
 
 
 def test_provenance_names_version_input_and_configuration(finder: Finder) -> None:
-    vectors = find_bragg_vectors(numbered((4, 4, 32, 40)), PROBE, mask=ALL, options=Options(0.5))
+    vectors = find_bragg_vectors(
+        numbered((4, 4, 32, 40)), PROBE, mask=ALL, options=DiskOptions(spacing=0.5, gain=1.0)
+    )
     about = vectors.provenance
     assert about["program"].startswith("diskern ")
     assert about["input"]["source"] == "a.h5"
-    assert about["configuration"]["options"] == {"power": 0.5, "gain": 1.0, "dark": None}
+    told = about["configuration"]["options"]
+    assert (told["spacing"], told["gain"], told["orders"]) == (0.5, 1.0, None)
     assert about["configuration"]["probe"]["radius"] == 3
     assert about["probe_estimated"] is False
 
@@ -101,7 +95,7 @@ def test_the_key_follows_everything_that_decides_the_disks() -> None:
         prepare_search(scan, PROBE, mask=ALL),
         prepare_search(scan, Probe.synthetic((32, 40), 3.1), mask=ALL),
         prepare_search(scan, PROBE, mask=mask),
-        prepare_search(scan, PROBE, mask=ALL, options=Options(0.5)),
+        prepare_search(scan, PROBE, mask=ALL, options=DiskOptions(spacing=0.5)),
         prepare_search(scan, PROBE, mask=ALL, proposer=Net("a")),
         prepare_search(scan, PROBE, mask=ALL, proposer=Net("b")),
     ]

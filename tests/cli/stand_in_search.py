@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,12 +20,6 @@ def install(patch: pytest.MonkeyPatch) -> None:
 
 def probe_of(image) -> Probe:
     return Probe(image / image.sum(), 3.0, 0.6, True)
-
-
-@dataclass(frozen=True)
-class DiskOptions:
-    gain: float | None = 1.0
-    dark: float | None = None
 
 
 def find_disks(patterns, probe, *, mask=None, options=None, proposer=None) -> Disks:

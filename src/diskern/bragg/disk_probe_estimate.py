@@ -19,8 +19,8 @@ from diskern.bragg.disk_gain import estimate_response
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_probe_measure import cut_windows, probe_of_windows
 from diskern.bragg.disk_refine import refine_disks
-from diskern.bragg.disk_search import DiskOptions, find_disks
-from diskern.bragg.disks import Candidates, Disks
+from diskern.bragg.disk_search import find_disks
+from diskern.bragg.disks import Candidates, DiskOptions, Disks
 from diskern.errors import DiskernError
 from diskern.nets.correlation import correlate
 

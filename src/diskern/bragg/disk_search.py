@@ -1,34 +1,25 @@
-"""Disks of a block of patterns: a classical search without thresholds set by hand, then the fit."""
+"""Disks of a block of patterns: candidates of a network or the classical search, then the fit."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
-from scipy.stats import norm
 
+from diskern.bragg.disk_candidates import least_size, noise_floor, search_disks
 from diskern.bragg.disk_gain import Response, estimate_response
 from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_overlap import crowded, left_free, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
-from diskern.bragg.disks import Candidates, Disks, Proposer, Reader
+from diskern.bragg.disks import Candidates, DiskOptions, Disks, Proposer, Reader
 from diskern.errors import DiskernError
-from diskern.nets.correlation import parabolic_peaks
 
 Floats = NDArray[np.float64]
-BLOCK = 8
-"""Patterns searched at once: their maps stay in the processor's cache."""
-
 OVERLAP = 2.2
 """Radii within which two disks overlap, uncertainty of the candidates included."""
-INDEPENDENT = 7.0
-"""Pixels to one independent value of the search, counted in pure noise; radii 2.5 to 9 px."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
 VERDICT = (-1.2, 0.75, 1.0)
@@ -43,28 +34,6 @@ CROWDED = 3.2
 """Radii between two disks below which a third may hide between others."""
 ROUNDS = 6
 """Disks on top of each other that are told apart, at most."""
-
-
-@dataclass(frozen=True)
-class DiskOptions:
-    """What may be chosen; nothing needs to be.
-
-    Attributes
-    ----------
-    false_alarms : disks per pattern that noise alone may make; sets the threshold.
-    gain : counts per electron; estimated from the noise by default.
-    dark : counts of a pixel that no electron meets; by default 0, or what negative counts tell.
-    orders : largest polynomial order inside a disk; chosen from the radius by default.
-    spacing : least distance of two disks in disk radii.
-    limit : most disks of a pattern, strongest first.
-    """
-
-    false_alarms: float = 0.05
-    gain: float | None = None
-    dark: float | None = None
-    orders: int | None = None
-    spacing: float = 1.0
-    limit: int = 1000
 
 
 def find_disks(
@@ -135,7 +104,7 @@ def _measure_at_once(
 ) -> Disks:
     """All of them together: a proposer has told disks from fringes and from noise before."""
     c = candidates
-    apart = options.spacing * _size(probe)
+    apart = options.spacing * least_size(probe)
     kept = strongest(c.pattern, c.row, c.col, c.probability, apart, len(c))
     named = c.select(np.sort(kept))
     found = refine_disks(
@@ -173,14 +142,19 @@ def _measure_in_rounds(
     for _ in range(ROUNDS):
         if len(found):
             rest = rest.select(
-                unexplained(electrons, probe, found, rest, _floor(shape, options), mask=good)
+                unexplained(electrons, probe, found, rest, noise_floor(shape, options), mask=good)
             )
         if len(rest) == 0:
             rest = _overlooked(electrons, probe, found, good, options)
             if len(rest) == 0:
                 break
         top = strongest(
-            rest.pattern, rest.row, rest.col, rest.probability, OVERLAP * _size(probe), len(rest)
+            rest.pattern,
+            rest.row,
+            rest.col,
+            rest.probability,
+            OVERLAP * least_size(probe),
+            len(rest),
         )
         fresh = rest.select(top)
         rest = rest.select(np.setdiff1d(np.arange(len(rest)), top))
@@ -199,7 +173,7 @@ def _overlooked(
     options: DiskOptions,
 ) -> Candidates:
     """Where disks crowd, they hide each other from the search: what it sees between them."""
-    which = crowded(found, CROWDED * _size(probe))
+    which = crowded(found, CROWDED * least_size(probe))
     if len(which) == 0:
         return Candidates.at([], [], [])
     part = found.select(np.isin(found.pattern, which))
@@ -207,7 +181,7 @@ def _overlooked(
     free = left_free(electrons[which], probe, part, good)
     seen = search_disks(electrons[which], probe, mask=free, options=options)
     seen = _ranked(replace(seen, pattern=which[seen.pattern]))
-    floor = _floor(electrons.shape, options)
+    floor = noise_floor(electrons.shape, options)
     return seen.select(unexplained(electrons, probe, found, seen, floor, mask=good))
 
 
@@ -219,56 +193,6 @@ def _together(found: Disks, fresh: Candidates) -> Candidates:
     ]
     order = np.argsort(both[0], kind="stable")
     return Candidates(*(column[order] for column in both))
-
-
-def search_disks(
-    patterns: NDArray[np.float32],
-    probe: Probe,
-    *,
-    mask: NDArray[np.bool_] | None = None,
-    options: DiskOptions | None = None,
-) -> Candidates:
-    """Places where a disk stands out of its surroundings.
-
-    The counts within the probe are compared with those of a ring of equal area around it: a
-    likelihood ratio of two Poisson rates, right for single electrons and for thousands.  The
-    ring makes texture inside a bright disk, and the skirt around one, dimmer than their
-    surroundings.  What passes the largest deviate of noise in a pattern is proposed, the
-    strongest first, each clearing its neighbourhood.
-
-    Parameters
-    ----------
-    patterns : (B, H, W) electrons.
-    probe : what one disk looks like.
-    mask : (H, W) or (B, H, W) True where a pixel may be used.
-    options : false alarms, spacing, limit.
-    """
-    chosen = options or DiskOptions()
-    shape = patterns.shape[1:]
-    good = np.ones((1, *shape), bool) if mask is None else mask.reshape(-1, *shape)
-    size, *kernels = _kernels(probe, (shape[0], shape[1]))
-    floor = _floor(patterns.shape, chosen)
-    spectra = [torch.fft.rfft2(torch.fft.ifftshift(k)).conj() for k in kernels]
-
-    def sums(images: NDArray[np.float32]) -> list[torch.Tensor]:
-        spectrum = torch.fft.rfft2(_padded(images, size))
-        maps = [torch.fft.irfft2(spectrum * k, s=size) for k in spectra]
-        return [m[:, : shape[0], : shape[1]] for m in maps]
-
-    parts = []
-    for start in range(0, len(patterns), BLOCK):
-        block = patterns[start : start + BLOCK]
-        seen = good[start : start + BLOCK] if len(good) > 1 else good
-        if start == 0 or len(good) > 1:
-            areas = [a.clamp(min=1e-3) for a in sums(seen.astype(np.float32))]
-        enough = (areas[0] > 0.4 * kernels[0].sum()) & (areas[1] > 0.1 * kernels[1].sum())
-        inside, outside = sums(block * seen)
-        peaks = _peaks(inside, outside, areas[0], areas[1], enough.float(), floor)
-        keep = strongest(*peaks, chosen.spacing * _size(probe), chosen.limit)
-        pattern, row, col, deviate = (p[keep] for p in peaks)
-        parts.append((pattern + start, row, col, deviate))
-    pattern, row, col, deviate = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return Candidates.at(pattern, row, col, 1 / (1 + np.exp(np.minimum(floor - deviate, 50))))
 
 
 def accept(
@@ -286,24 +210,13 @@ def accept(
     inside &= (found.col > -0.5) & (found.col < shape[2] - 0.5)
     ratio = found.intensity / found.sigma_intensity
     sharp = np.maximum(found.sigma_row, found.sigma_col) < 0.35 * probe.radius
-    floor = confirmed * _floor(shape, options)
+    floor = confirmed * noise_floor(shape, options)
     kept = found.select(inside & np.isfinite(ratio) & (ratio > floor) & sharp)
     ratio = kept.intensity / kept.sigma_intensity
-    spacing = options.spacing * _size(probe)
+    spacing = options.spacing * least_size(probe)
     keep = strongest(kept.pattern, kept.row, kept.col, ratio, spacing, options.limit)
     kept = kept.select(keep)
     return kept.select(np.lexsort((-kept.intensity, kept.pattern)))
-
-
-def _floor(shape: tuple[int, ...], options: DiskOptions) -> float:
-    """Standard deviations that noise passes in no more places than allowed."""
-    places = shape[1] * shape[2] / INDEPENDENT
-    return float(norm.isf(min(options.false_alarms / places, 0.5)))
-
-
-def _size(probe: Probe) -> float:
-    """Radius in px, at least that of a pixel's neighbours."""
-    return max(probe.radius, 1.5)
 
 
 def _checked(
@@ -340,86 +253,3 @@ def _checked(
             raise DiskernError(f"pattern {place[0]} is not finite at {place[1:]}: mask the pixel")
         counts[bad] = 0
     return counts, good
-
-
-def _kernels(
-    probe: Probe, shape: tuple[int, int]
-) -> tuple[tuple[int, int], torch.Tensor, torch.Tensor]:
-    """Size that keeps the borders apart, the disk, and the ring around it of about equal area."""
-    rows, cols = (np.arange(n) - n // 2 for n in shape)
-    r = np.hypot(rows[:, None], cols)
-    open_part = probe.image / np.quantile(probe.image[probe.image > probe.image.max() / 2], 0.5)
-    extent = float(r[open_part > 0.5].max(initial=0.5))
-    inner = extent + 1.5 * probe.edge + 0.5
-    outer = math.hypot(inner, max(probe.radius, 1.5))
-    ring = np.clip(r - inner + 0.5, 0, 1) * np.clip(outer - r + 0.5, 0, 1)
-    margin = math.ceil(outer) + 1
-    size = (next_fast_len(shape[0] + margin, True), next_fast_len(shape[1] + margin, True))
-    return size, _centred(np.clip(open_part, 0, 1.5), size), _centred(ring, size)
-
-
-def _centred(image: Floats, size: tuple[int, int]) -> torch.Tensor:
-    """The image in a larger one, centre on centre."""
-    out = np.zeros(size, np.float32)
-    r, c = (n // 2 - m // 2 for n, m in zip(size, image.shape, strict=True))
-    out[r : r + image.shape[0], c : c + image.shape[1]] = image
-    return torch.from_numpy(out)
-
-
-def _padded(block: NDArray[np.float32], size: tuple[int, int]) -> torch.Tensor:
-    """(B, *size) the patterns with zeros beyond their last rows and columns."""
-    padded = torch.zeros(len(block), *size)
-    padded[:, : block.shape[1], : block.shape[2]] = torch.from_numpy(np.ascontiguousarray(block))
-    return padded
-
-
-def _peaks(
-    inside: torch.Tensor,
-    outside: torch.Tensor,
-    area_in: torch.Tensor,
-    area_out: torch.Tensor,
-    allowed: torch.Tensor,
-    floor: float,
-) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
-    """Pattern, row, column and normal deviate of local maxima of the contrast."""
-    contrast = torch.addcmul(inside * allowed, outside, allowed * (-area_in / area_out))
-    pattern, row, col = _summits(contrast)
-    # A quick bound on the deviate first: the likelihood ratio only where it may pass.
-    height, electrons = contrast[pattern, row, col], inside[pattern, row, col]
-    hopeful = (height > 0.5 * floor) & (height**2 > (0.3 * floor) ** 2 * electrons.clamp(min=0))
-    pattern, row, col = pattern[hopeful], row[hopeful], col[hopeful]
-    n_in, n_out = (x[pattern, row, col].double().clamp(min=1e-6) for x in (inside, outside))
-    a_in, a_out = (
-        a.expand(len(inside), -1, -1)[pattern, row, col].double() for a in (area_in, area_out)
-    )
-    pooled = (n_in + n_out) / (a_in + a_out)
-    ratio = n_in * torch.log(n_in / (a_in * pooled)) + n_out * torch.log(n_out / (a_out * pooled))
-    deviate = torch.sqrt(2 * ratio.clamp(min=0))
-    passed = deviate > floor
-    pattern, row, col = pattern[passed], row[passed], col[passed]
-    down, across = parabolic_peaks(contrast, pattern, row, col)
-    return (
-        pattern.numpy(),
-        down.double().numpy(),
-        across.double().numpy(),
-        deviate[passed].numpy(),
-    )
-
-
-def _summits(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pattern, row and column where a map is positive and above its eight neighbours."""
-    values = maps.numpy()
-    rises_down = values[:, 1:] > values[:, :-1]
-    rises_across = values[:, :, 1:] > values[:, :, :-1]
-    top = np.zeros(values.shape, bool)
-    inner = top[:, 1:-1, 1:-1]
-    np.greater(rises_down[:, :-1, 1:-1], rises_down[:, 1:, 1:-1], out=inner)
-    inner &= rises_across[:, 1:-1, :-1]
-    inner &= ~rises_across[:, 1:-1, 1:]
-    place = np.flatnonzero(top)
-    flat, width = values.reshape(-1), values.shape[2]
-    here, good = flat[place], flat[place] > 0
-    for step in (width + 1, width - 1, -width - 1, 1 - width):
-        good &= flat[place + step] <= here
-    pattern, row, col = np.unravel_index(place[good], values.shape)
-    return torch.from_numpy(pattern), torch.from_numpy(row), torch.from_numpy(col)

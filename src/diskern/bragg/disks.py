@@ -15,6 +15,28 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class DiskOptions:
+    """What may be chosen; nothing needs to be.
+
+    Attributes
+    ----------
+    false_alarms : disks per pattern that noise alone may make; sets the threshold.
+    gain : counts per electron; estimated from the noise by default.
+    dark : counts of a pixel that no electron meets; by default 0, or what negative counts tell.
+    orders : largest polynomial order inside a disk; chosen from the radius by default.
+    spacing : least distance of two disks in disk radii.
+    limit : most disks of a pattern, strongest first.
+    """
+
+    false_alarms: float = 0.05
+    gain: float | None = None
+    dark: float | None = None
+    orders: int | None = None
+    spacing: float = 1.0
+    limit: int = 1000
+
+
 @dataclass(frozen=True, eq=False)
 class Disks:
     """N disks of a block of patterns; NaN stands for "nobody said".

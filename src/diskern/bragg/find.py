@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from diskern._version import __version__
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_probe_measure import measure_probe
-from diskern.bragg.disks import Disks, Proposer
+from diskern.bragg.disks import DiskOptions, Disks, Proposer
 from diskern.bragg.find_mask import find_mask
 from diskern.bragg.vectors import COLUMNS, BraggVectors
 from diskern.bragg.vectors_calibration import VectorCalibration
@@ -26,9 +26,6 @@ from diskern.compute.executors import Workers
 from diskern.compute.source import block_patterns, tiles
 from diskern.errors import DiskernError
 from diskern.patterns.pattern import Pattern, Scan
-
-if TYPE_CHECKING:
-    from diskern.bragg.disk_search import DiskOptions
 
 Bools = NDArray[np.bool_]
 
@@ -108,7 +105,7 @@ class DiskTask:
 
     def __call__(self, patterns: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Columns of the disks of (B, Q_y, Q_x) patterns, with ``pattern`` their index."""
-        from diskern.bragg.disk_search import DiskOptions, find_disks
+        from diskern.bragg.disk_search import find_disks
 
         counts = np.asarray(patterns, dtype=np.float32)
         if not np.isfinite(counts).all():
@@ -214,7 +211,6 @@ def prepare_search(
     """Look at a sample of the patterns for what was not given; arguments as above."""
     from diskern.bragg.disk_gain import estimate_response, suspected_bias
     from diskern.bragg.disk_probe_estimate import estimate_probe
-    from diskern.bragg.disk_search import DiskOptions
 
     whole = _as_scan(scan)
     shape = whole.shape[2:]

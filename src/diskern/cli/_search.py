@@ -68,7 +68,7 @@ def search(
     -------
     The vectors, and whether they were found in ``known``.
     """
-    from diskern.bragg.disk_search import DiskOptions
+    from diskern.bragg.disks import DiskOptions
     from diskern.bragg.find import prepare_search
 
     if request.dark_level is not None and not math.isfinite(request.dark_level):
