@@ -6,7 +6,6 @@ from small_disks import data, disk_set
 
 from diskern.errors import DiskernError
 from diskern.train.disks import DiskSet
-from diskern.train.disks_batch import as_seen, to_batch
 from diskern.train.disks_recipe import DisksRecipe
 from diskern.train.disks_render import Aperture, draw_rocked, signal_to_noise
 from diskern.train.disks_rocking import RockedDisks
@@ -59,26 +58,6 @@ def test_what_a_block_says_is_within_the_recipe() -> None:
         assert ((disks[..., 5] == 0) & listed).sum(1).max() <= 1
         assert (recipe.dose.low <= block["dose"]).all()
         assert (block["dose"] <= recipe.dose.high).all()
-
-
-def test_a_network_sees_all_blocks_in_one_size() -> None:
-    source = DiskSet(data(size=128, radius=Range(low=2, high=7.9)), cut=True)
-    blocks = [source.block(n) for n in range(8)]
-    radii = [float(b["radius"][0]) for b in blocks]
-    assert min(radii) < 4 < max(radii)
-    for block, radius in zip(blocks, radii, strict=True):
-        seen = as_seen(block)
-        side = 64 if radius < 4 else 128
-        assert block["image"].shape[1:] == (side, side)
-        assert seen["image"].shape[1:] == (128, 128)
-        grown = 128 / side
-        assert float(seen["radius"][0]) == pytest.approx(radius * grown)
-        # The middle of a pattern is the middle of the other.
-        middle, there = (n / 2 - 0.5 for n in (side, 128))
-        away = block["disks"][..., :2] - middle
-        assert seen["disks"][..., :2] - there == pytest.approx(away * grown, abs=1e-4)
-        assert seen["image"].sum() == pytest.approx(block["image"].sum(), rel=1e-4)
-    assert to_batch([as_seen(b) for b in blocks]).images.shape == (16, 128, 128)
 
 
 def test_disks_lie_where_they_are_said_to_lie() -> None:

@@ -1,6 +1,6 @@
 """Disks of a pattern with their V_g and q_z, proposed by the trained network.
 
-The network sees disks of 4 to 8 px (`diskern.nets.disk_scale`), and what it says is carried back
+The network sees disks of 3 to 8 px (`diskern.nets.disk_scale`), and what it says is carried back
 to the pixels and, where the energy and the pixel size are known, to volts and 1/Å.  What it cannot
 see, that disks repeat across the pattern, is added to its probabilities
 (`diskern.nets.disk_support`).

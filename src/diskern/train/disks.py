@@ -17,7 +17,6 @@ from scipy.spatial.transform import Rotation
 from diskern.bragg.disks import visibility_of
 from diskern.crystal.orientation import excitation_error
 from diskern.errors import DiskernError
-from diskern.nets.disk_scale import scale_of
 from diskern.nets.disk_units import unit_of
 from diskern.physics import wavelength
 from diskern.simulate.instrument import Ellipticity, Labels, Scene
@@ -56,12 +55,11 @@ G_MAX = 2.4
 
 @dataclass(frozen=True)
 class Optics:
-    """One block's microscope: energy in eV, k_R and pixel size in 1/Å (per px), px of an edge."""
+    """What one block's microscope is: energy in eV, k_R and scale in 1/Å (per px)."""
 
     energy: float
     aperture: float
     pixel_size: float
-    size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +85,12 @@ class DiskSet:
     ----------
     side : train, validation or test.  The crystals held out by the recipe's split are parted
         once more, by prototype, into validation (choices are made on it) and test.
-    cut : whether patterns of small disks, which a network sees enlarged, have half as many rows
-        and columns, so that it sees all in one size.
     """
 
-    def __init__(self, recipe: DisksRecipe, side: str = "train", *, cut: bool = False) -> None:
+    def __init__(self, recipe: DisksRecipe, side: str = "train") -> None:
         if side not in SIDES:
             raise DiskernError(f"side {side!r} is unknown; use {', '.join(SIDES)}")
-        self.recipe, self.side, self.cut = recipe, side, cut
+        self.recipe, self.side = recipe, side
         self.materials = sides_of(recipe)[SIDES.index(side)]
         if not self.materials:
             raise DiskernError(f"{recipe.name}: the {side} side has no crystal")
@@ -123,7 +119,7 @@ class DiskSet:
 
     def _two_beam(self, dose: Floats, rng: np.random.Generator) -> _Specimen:
         table = _reflections(self.materials[int(rng.integers(len(self.materials)))], self.recipe)
-        optics = _optics(self.recipe, table, rng, cut=self.cut)
+        optics = _optics(self.recipe, table, rng)
         aperture = self._aperture(optics, rng)
         depth = draw(self.recipe.thickness, rng, self.block_size)
         rocked = _rocked(self.recipe, table, optics, depth, aperture, dose, rng)
@@ -137,15 +133,15 @@ class DiskSet:
         patterns = rng.integers(0, len(table.thickness), self.block_size)
         for _ in range(50):
             pixel = table.aperture / float(draw(self.recipe.radius, rng))
-            size = _size(self.recipe, table.aperture / pixel, cut=self.cut)
-            if self.recipe.reach.low <= 0.5 * size * pixel <= self.recipe.reach.high:
+            reach = 0.5 * self.recipe.size * pixel
+            if self.recipe.reach.low <= reach <= self.recipe.reach.high:
                 break
-        optics = Optics(table.energy, table.aperture, pixel, size)
+        optics = Optics(table.energy, table.aperture, pixel)
         rocked = turned(table.rocked, patterns, rng)
         return _Specimen(rocked, optics, self._aperture(optics, rng), table.thickness[patterns])
 
     def _aperture(self, optics: Optics, rng: np.random.Generator) -> Aperture:
-        scene = Scene((optics.size, optics.size), optics.pixel_size)
+        scene = Scene((self.recipe.size, self.recipe.size), optics.pixel_size)
         radius = optics.aperture / optics.pixel_size
         edge = min(math.exp(rng.uniform(math.log(0.25), math.log(1.6))), 0.35 * radius)
         hole = float(rng.uniform(0.4, 0.8)) if rng.random() < self.recipe.annular else 0.0
@@ -153,8 +149,8 @@ class DiskSet:
 
     def _recorded(self, specimen: _Specimen, dose: Floats, rng: np.random.Generator) -> Block:
         rocked, optics, aperture = specimen.rocked, specimen.optics, specimen.aperture
-        n, b = optics.size, self.block_size
-        camera = Camera.draw(rng, Scene((n, n), optics.pixel_size))
+        camera = Camera.draw(rng, Scene((self.recipe.size,) * 2, optics.pixel_size))
+        n, b = self.recipe.size, self.block_size
         middle = n / 2 + rng.normal(0, 0.04 * n, 2)
         centres = middle + rng.normal(0, 0.5, (b, 2))
         drawn = draw_rocked(rocked, centres, aperture, (n, n))
@@ -170,7 +166,7 @@ class DiskSet:
         )
         return {
             "image": camera.record(mean * electrons, labels, rng),
-            "disks": self._listed(rocked, drawn, visibility_of(ratio), n),
+            "disks": self._listed(rocked, drawn, visibility_of(ratio)),
             "radius": np.full(b, aperture.radius, dtype=np.float32),
             "edge": np.full(b, aperture.edge, dtype=np.float32),
             "hole": np.full(b, aperture.hole, dtype=np.float32),
@@ -181,10 +177,8 @@ class DiskSet:
             "diffuse": np.full(b, 1 - passed.max(), dtype=np.float32),
         }
 
-    def _listed(
-        self, rocked: RockedDisks, drawn: Drawn, visibility: Floats, n: int
-    ) -> NDArray[np.float32]:
-        b, most = self.block_size, self.recipe.disks
+    def _listed(self, rocked: RockedDisks, drawn: Drawn, visibility: Floats) -> NDArray[np.float32]:
+        b, n, most = self.block_size, self.recipe.size, self.recipe.disks
         direct = np.zeros(b)
         known = np.concatenate([np.ones(len(rocked)), direct])
         columns = (
@@ -213,14 +207,7 @@ def _reflections(material: Material, recipe: DisksRecipe) -> Reflections:
     return table.select(np.abs(table.F) > 3e-3 * np.abs(table.F).max())
 
 
-def _size(recipe: DisksRecipe, radius: float, *, cut: bool) -> int:
-    """px of a pattern's edge."""
-    return recipe.size // 2 if cut and scale_of(radius) < 1 else recipe.size
-
-
-def _optics(
-    recipe: DisksRecipe, table: Reflections, rng: np.random.Generator, *, cut: bool = False
-) -> Optics:
+def _optics(recipe: DisksRecipe, table: Reflections, rng: np.random.Generator) -> Optics:
     """A microscope in which this crystal's disks can be told apart and a few are on the screen."""
     energy = float(rng.choice(recipe.voltages)) * 1e3
     shortest = float(np.linalg.norm(table.g, axis=1).min())
@@ -228,10 +215,10 @@ def _optics(
     for _ in range(50):
         aperture = min(1e-3 * float(draw(recipe.semiangle, rng)) / wavelength(energy), largest)
         pixel = aperture / float(draw(recipe.radius, rng))
-        size = _size(recipe, aperture / pixel, cut=cut)
-        if max(recipe.reach.low, 1.2 * shortest) <= 0.5 * size * pixel <= recipe.reach.high:
+        reach = 0.5 * recipe.size * pixel
+        if max(recipe.reach.low, 1.2 * shortest) <= reach <= recipe.reach.high:
             break
-    return Optics(energy, aperture, pixel, size)
+    return Optics(energy, aperture, pixel)
 
 
 def _rocked(
@@ -256,7 +243,7 @@ def _rocked(
     Q = excitation_error(lab, wavelength(optics.energy)) / unit
     W = 1 / (table.extinction_distance(optics.energy) * unit)
     tau = depth * unit
-    edge = 0.5 * optics.size / aperture.radius + 3.0
+    edge = 0.5 * recipe.size / aperture.radius + 3.0
     length = np.linalg.norm(G, axis=-1)
     nearest = np.maximum(np.abs(Q) - length, 0)
     # Largest two-beam intensity anywhere in the disk; thin foils stay below (π W τ)².

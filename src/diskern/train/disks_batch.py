@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diskern.nets.disk_scale import rescaled, scale_of
 from diskern.train.samples import Block
 
 
@@ -60,22 +59,6 @@ def to_batch(blocks: Sequence[Block], device: str = "cpu") -> DiskBatch:
         tensor(1 - stacked["hole"] ** 2),
         tensor(stacked["disks"]),
     )
-
-
-def as_seen(block: Block) -> Block:
-    """A block at the scale at which a disk finder sees it."""
-    scale = scale_of(float(block["radius"][0]))
-    if scale == 1:
-        return block
-    disks = block["disks"].copy()
-    disks[..., :2] = (disks[..., :2] + 0.5) / scale - 0.5
-    return {
-        **block,
-        "image": rescaled(torch.from_numpy(block["image"]).float(), scale).numpy(),
-        "radius": block["radius"] / np.float32(scale),
-        "edge": block["edge"] / np.float32(scale),
-        "disks": disks,
-    }
 
 
 def probe_image(

@@ -11,7 +11,7 @@ from torch import nn
 from diskern.nets.disk_unet import DiskMaps
 from diskern.nets.registry import begin
 from diskern.train.disks import DiskSet
-from diskern.train.disks_batch import as_seen, to_batch
+from diskern.train.disks_batch import to_batch
 from diskern.train.disks_fourier import fourier_loss
 from diskern.train.losses import disk_loss
 from diskern.train.samples import Block
@@ -31,12 +31,8 @@ class DiskTask:
         return self.recipe.data.per_block
 
     def source(self, side: str, tell: Tell | None = None) -> DiskSet:
-        """Convergent-beam patterns; the published architecture sees all of one size as they are."""
-        return DiskSet(self.recipe.data, side, cut=self._rescales)
-
-    @property
-    def _rescales(self) -> bool:
-        return self.recipe.net.architecture == "proposer"
+        """Convergent-beam patterns."""
+        return DiskSet(self.recipe.data, side)
 
     def net(self) -> nn.Module:
         """The network before its first step.
@@ -51,8 +47,7 @@ class DiskTask:
 
     def loss(self, net: nn.Module, blocks: Sequence[Block]) -> Mapping[str, torch.Tensor]:
         """Total, then heat map, place, V_g and q_z."""
-        shown = [as_seen(b) for b in blocks] if self._rescales else blocks
-        batch = to_batch(shown, self.recipe.device)
+        batch = to_batch(blocks, self.recipe.device)
         if self.recipe.net.architecture == "fourier":
             return vars(fourier_loss(net(batch.images, batch.probes), batch))
         maps: DiskMaps = net(batch.images, batch.probes, batch.radius, batch.edge, batch.fill)
