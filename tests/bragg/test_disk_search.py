@@ -182,6 +182,27 @@ def test_what_a_proposer_half_believes_must_show_in_the_counts() -> None:
     assert kept[0] < kept[1] < kept[2]
 
 
+def test_a_disk_that_its_fit_runs_away_with_stays_where_it_was_named() -> None:
+    place = grid_places(10, 96, 26)
+    seen = simulate(place, np.full((10, 9), 6000.0))
+    radius = probe_of().radius
+    off = np.zeros((10, 9, 2))
+    off[:, 0, 0] = 0.5 * radius
+
+    def proposer(patterns: np.ndarray, probe: np.ndarray) -> Candidates:
+        return Candidates.at(np.repeat(np.arange(10), 9), *(place + off).reshape(-1, 2).T)
+
+    found = find_disks(seen.counts, probe_of(), proposer=proposer)
+    sigma = found.sigma_row.max(initial=0.0)
+    assert sigma == pytest.approx(0.3 * radius)
+    far = found.sigma_row == sigma
+    assert np.bincount(found.pattern[far]).tolist() == [1] * 10
+    there = np.sort(found.row[far])
+    assert there == pytest.approx(np.sort((place + off)[:, 0, 0]), abs=1e-9)
+    # Its neighbours are measured as ever.
+    assert found.sigma_row[~far].max() < 0.1
+
+
 def test_one_disk_named_twice_is_measured_once() -> None:
     place = grid_places(3, 96, 26)
     seen = simulate(place, np.full((3, 9), 6000.0))

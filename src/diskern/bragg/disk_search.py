@@ -22,14 +22,17 @@ OVERLAP = 2.2
 """Radii within which two disks overlap, uncertainty of the candidates included."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
-VERDICT = (-1.2, 0.75, 1.0)
+VERDICT = (-1.6, 0.8, 1.2)
 """Log-odds that a disk which a proposer named and the fit measured is one: a constant, and weights
 of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
 `diskern.train.disks`.  The mean of fringes may be uncertain, so that neither decides alone."""
-BELIEVED = 0.5
-"""Probability from which on it is taken for one."""
+BELIEVED = 0.55
+"""Probability from which on it is taken for one: the largest F1 there, which hardly depends on it."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""
+WANDERED = 0.3
+"""Radii from where a proposer has put it beyond which a disk is left there, and its σ: what the fit
+has run into instead is further from the truth in most cases."""
 CROWDED = 3.2
 """Radii between two disks below which a third may hide between others."""
 ROUNDS = 6
@@ -116,8 +119,22 @@ def _measure_at_once(
         contrast=contrast,
         start=STARTS,
     )
+    found = _held(found, named, WANDERED * least_size(probe))
     believed = found.select(_verdict(named.probability, found) >= BELIEVED)
     return accept(believed, probe, electrons.shape, options, confirmed=0.0)
+
+
+def _held(found: Disks, named: Candidates, most: float) -> Disks:
+    """Disks that moved further than ``most`` px from where they were named are put back there."""
+    far = np.hypot(found.row - named.row, found.col - named.col) > most
+    return replace(
+        found,
+        row=np.where(far, named.row, found.row),
+        col=np.where(far, named.col, found.col),
+        sigma_row=np.where(far, most, found.sigma_row),
+        sigma_col=np.where(far, most, found.sigma_col),
+        covariance=np.where(far, 0.0, found.covariance),
+    )
 
 
 def _verdict(probability: Floats, found: Disks) -> Floats:
