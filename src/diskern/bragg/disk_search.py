@@ -27,7 +27,7 @@ VERDICT = (-1.6, 0.8, 1.2)
 of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
 `diskern.train.disks`.  The mean of fringes may be uncertain, so that neither decides alone."""
 BELIEVED = 0.55
-"""Probability from which on it is taken for one: the largest F1 there, which hardly depends on it."""
+"""Probability from which on it is taken for one: the largest F1 there, of a flat maximum."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""
 WANDERED = 0.3
