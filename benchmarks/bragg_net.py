@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_probe import Probe, rim
 from diskern.bragg.disk_proposer import LearnedProposer
 from diskern.bragg.disk_search import find_disks
 from diskern.nets.correlation import correlate
@@ -256,6 +256,25 @@ def speed(model: Model) -> None:
         say(f"  {size} px, disks of {radius:g} px: {rate:.0f} patterns/s")
 
 
+def beyond(model: Model) -> None:
+    """False disks where a lattice goes on beyond the last row that can be seen."""
+    rng = np.random.default_rng(0)
+    size, radius, pitch = 128, 5.0, 128 / 6.5
+    probe = Probe.synthetic((size, size), radius, 0.6)
+    rows, cols = np.indices((size, size)) - size // 2
+    steps = [(m * pitch, n * pitch) for m in range(-2, 3) for n in range(-2, 3)]
+    disks = np.zeros((size, size))
+    for row, col in steps:
+        height = 300 * np.exp(-(row**2 + col**2) / (2 * pitch) ** 2)
+        disks += height * rim(np.hypot(rows - row, cols - col), radius, 0.6)
+    for background in (0.05, 0.2, 1.0, 5.0):
+        counts = rng.poisson(disks + background, (16, size, size)).astype(np.float32)
+        found = find_disks(counts, probe, proposer=LearnedProposer.of(model))
+        place = np.stack([found.row, found.col], 1) - size // 2
+        off = np.linalg.norm(place[:, None] - np.array(steps), axis=2).min(1) > 0.5 * radius
+        say(f"  {background:g} electrons a pixel: {off.sum() / 16:.2f} of {len(found) / 16:.1f}")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -294,6 +313,8 @@ def main() -> None:
         for name in ("network", "measured"):
             numbers = summary(*rows[name])
             say(f"  {name}: " + ", ".join(f"{w} {numbers[w]:.2f}" for w in words))
+    say("\nfalse disks a pattern, at nodes too faint to be seen")
+    beyond(model)
     say("\nspeed")
     speed(model)
 

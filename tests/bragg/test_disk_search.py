@@ -183,6 +183,7 @@ def test_what_a_proposer_half_believes_must_show_in_the_counts() -> None:
 
 
 def test_a_disk_that_its_fit_runs_away_with_stays_where_it_was_named() -> None:
+    """As towards a stronger one that nobody has named; here it is the disk itself, far off."""
     place = grid_places(10, 96, 26)
     seen = simulate(place, np.full((10, 9), 6000.0))
     radius = probe_of().radius

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disks import Candidates, DiskOptions
-from diskern.nets.correlation import parabolic_peaks
+from diskern.nets.correlation import kernel_spectrum, parabolic_peaks
 
 Floats = NDArray[np.float64]
 BLOCK = 8
@@ -49,7 +49,7 @@ def search_disks(
     good = np.ones((1, *shape), bool) if mask is None else mask.reshape(-1, *shape)
     size, *kernels = _kernels(probe, (shape[0], shape[1]))
     floor = noise_floor(patterns.shape, chosen)
-    spectra = [torch.fft.rfft2(torch.fft.ifftshift(k)).conj() for k in kernels]
+    spectra = [kernel_spectrum(k) for k in kernels]
 
     def sums(images: NDArray[np.float32]) -> list[torch.Tensor]:
         spectrum = torch.fft.rfft2(_padded(images, size))
@@ -92,7 +92,7 @@ def _kernels(
     open_part = probe.image / np.quantile(probe.image[probe.image > probe.image.max() / 2], 0.5)
     extent = float(r[open_part > 0.5].max(initial=0.5))
     inner = extent + 1.5 * probe.edge + 0.5
-    outer = math.hypot(inner, max(probe.radius, 1.5))
+    outer = math.hypot(inner, least_size(probe))
     ring = np.clip(r - inner + 0.5, 0, 1) * np.clip(outer - r + 0.5, 0, 1)
     margin = math.ceil(outer) + 1
     size = (next_fast_len(shape[0] + margin, True), next_fast_len(shape[1] + margin, True))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diskern.nets.registry import Model
 
 Floats = NDArray[np.float64]
-LEAST = 0.3
+WORTH_A_FIT = 0.3
 """Probability by the network from which on a candidate is measured; what it shows then decides."""
 
 
@@ -65,7 +65,7 @@ class LearnedProposer:
         """A proposer with weights that are loaded already; for the rest see `load`."""
         from diskern.nets.proposer import Proposer
 
-        network = Proposer(model, energy=energy, pixel_size=pixel_size, threshold=LEAST)
+        network = Proposer(model, energy=energy, pixel_size=pixel_size, threshold=WORTH_A_FIT)
         if energy is None or pixel_size is None:
             return cls(network)
         return cls(network, LearnedExcitation.load(energy=energy, pixel_size=pixel_size))

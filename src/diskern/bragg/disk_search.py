@@ -22,10 +22,13 @@ OVERLAP = 2.2
 """Radii within which two disks overlap, uncertainty of the candidates included."""
 CONFIRMED = 0.8
 """What of the search's threshold the fit must reach too, where more is unknown."""
+PROPOSED = 0.1
+"""The same of what a proposer has named: its mean may be uncertain where there are fringes, but
+what shows no electrons is no disk however sure the proposer is."""
 VERDICT = (-1.6, 0.8, 1.2)
 """Log-odds that a disk which a proposer named and the fit measured is one: a constant, and weights
 of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
-`diskern.train.disks`.  The mean of fringes may be uncertain, so that neither decides alone."""
+`diskern.train.disks`.  Neither decides alone."""
 BELIEVED = 0.55
 """Probability from which on it is taken for one: the largest F1 there, of a flat maximum."""
 STARTS = 0.35
@@ -121,11 +124,14 @@ def _measure_at_once(
     )
     found = _held(found, named, WANDERED * least_size(probe))
     believed = found.select(_verdict(named.probability, found) >= BELIEVED)
-    return accept(believed, probe, electrons.shape, options, confirmed=0.0)
+    return accept(believed, probe, electrons.shape, options, PROPOSED)
 
 
 def _held(found: Disks, named: Candidates, most: float) -> Disks:
-    """Disks that moved further than ``most`` px from where they were named are put back there."""
+    """Disks that moved further than ``most`` px from where they were named are put back there.
+
+    What the fit says of their counts stays.
+    """
     far = np.hypot(found.row - named.row, found.col - named.col) > most
     return replace(
         found,
@@ -165,14 +171,8 @@ def _measure_in_rounds(
             rest = _overlooked(electrons, probe, found, good, options)
             if len(rest) == 0:
                 break
-        top = strongest(
-            rest.pattern,
-            rest.row,
-            rest.col,
-            rest.probability,
-            OVERLAP * least_size(probe),
-            len(rest),
-        )
+        apart = OVERLAP * least_size(probe)
+        top = strongest(rest.pattern, rest.row, rest.col, rest.probability, apart, len(rest))
         fresh = rest.select(top)
         rest = rest.select(np.setdiff1d(np.arange(len(rest)), top))
         touched = np.isin(found.pattern, fresh.pattern)

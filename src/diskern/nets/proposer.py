@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from diskern.nets.disk_scale import rescaled, rescaled_probe, scale_of
 from diskern.nets.disk_support import has_support, support_features, supported
 from diskern.nets.disk_unet import Q_SOFT, STRIDE, DiskMaps, DiskUNet
 from diskern.nets.disk_units import unit_of, volts_of
-from diskern.nets.registry import Model, load
+from diskern.nets.registry import Model
 from diskern.patterns.levels import estimate_noise
 from diskern.physics import check_energy
 
@@ -156,17 +155,6 @@ class Proposer:
         if gain is not None and not (math.isfinite(gain) and gain > 0):
             raise DiskernError(f"gain={gain} must be a positive number of grey levels per electron")
         self.gain, self.batch = gain, batch
-
-    @classmethod
-    def load(
-        cls,
-        name: str | Path = "proposer",
-        *,
-        energy: float | None = None,
-        pixel_size: float | None = None,
-    ) -> Proposer:
-        """A proposer by the name or file of its weights."""
-        return cls(load(name), energy=energy, pixel_size=pixel_size)
 
     def __call__(self, patterns: ArrayLike, probe: ArrayLike) -> Proposals:
         """Disks of (B, H, W) patterns, for a probe's (H, W) image.
