@@ -37,9 +37,11 @@ CHUNK = 200_000
 FLOOR, DARK = 0.05, 0.01
 """Least variance of a pixel inside and outside a disk, of the disk's mean level: the fringes of a
 model may fall below 0, and no rim is known to the last percent."""
-ALIKE = 3.0
-"""Neighbouring pixels that a misfit well above noise has in common: it does not average out like
-noise."""
+ALIKE = 0.06
+"""Share of a disk's squared radius that a misfit well above noise has in common: fringes that no
+polynomial follows do not average out like noise."""
+BESIDE = 4.0
+"""Pixels more where disks lie beside: what they are taken to draw is wrong all over them."""
 BORROWED = 0.5
 """Share of what other disks draw on a pixel that is taken as unknown: flexible disks on top of each
 other, each fitted to what the others leave, would pass their errors on and run away."""
@@ -79,6 +81,7 @@ def refine_disks(
     low, full = (Tables.of(probe.radius, reach, min(highest, n)) for n in (LOW, highest))
     distance = reach + rim.extent + probe.edge
     near = _neighbours(candidates, distance)
+    alike = ALIKE * probe.radius**2
     size = max(1, CHUNK // len(low.row))
     parts, places = [], []
     for together in (False, True):
@@ -89,7 +92,7 @@ def refine_disks(
             middle, fits = _refine_chunk(
                 patterns, mask, part, rim, (low, full), together, distance, start
             )
-            made = _as_disks(part, middle, fits)
+            made = _as_disks(part, middle, fits, alike + BESIDE * together)
             if contrast:
                 made = replace(made, contrast=_contrast(fits, rim.radius))
             parts.append(made)
@@ -374,11 +377,13 @@ def _first_guess(
     return level, linear
 
 
-def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits) -> Disks:
-    """Columns of what was fitted."""
+def _as_disks(
+    part: Candidates, middle: NDArray[np.int64], fits: Fits, alike: float
+) -> Disks:
+    """Columns of what was fitted; misfits have ``alike`` pixels in common."""
     centre = fits.position.numpy().astype(np.float64) + middle
     excess = np.maximum(fits.chi2.numpy() - 1, 0)
-    grow = 1 + excess * (1 + ALIKE * (1 - 1 / (1 + excess)))
+    grow = 1 + excess * (1 + alike * (1 - 1 / (1 + excess)))
     covariance = fits.covariance.numpy() * grow[:, None, None]
     flux = fits.flux.numpy()
     sigma = np.sqrt(np.maximum(fits.variance.numpy() * grow, 1e-30))
