@@ -32,6 +32,37 @@ def test_every_parameter_is_used() -> None:
     assert all(p.grad is not None for p in net.parameters())
 
 
+@torch.no_grad()
+def test_a_widened_network_says_nearly_the_same() -> None:
+    torch.manual_seed(1)
+    narrow = DiskUNet(8).eval()
+    for weight in narrow.parameters():
+        weight.data += 0.2 * torch.randn_like(weight)
+    wide = narrow.widened(24).eval()
+    first, second = narrow(*inputs()), wide(*inputs())
+    assert wide.width == 24
+    assert not torch.equal(first.heat, second.heat)
+    for name, values in vars(first).items():
+        off = getattr(second, name) - values
+        assert float(off.square().mean().sqrt()) < 0.3 * float(values.std()), name
+
+
+def test_copies_of_a_channel_can_part_ways() -> None:
+    wide = DiskUNet(8).widened(16)
+    first = wide.down[1][0][0].weight
+    assert not torch.equal(first[0], first[1])
+
+
+@torch.no_grad()
+def test_half_the_digits_say_the_same() -> None:
+    net = DiskUNet(16).eval()
+    whole = net(*inputs())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(*inputs())
+    assert half.heat.dtype == torch.float32
+    assert float((whole.heat - half.heat).abs().max()) < 0.05
+
+
 def test_the_ring_lies_outside_the_disk() -> None:
     radius, edge = torch.tensor([3.0, 8.0]), torch.tensor([0.5, 1.0])
     ring = kernel_ring((64, 64), radius, edge)

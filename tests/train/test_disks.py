@@ -60,6 +60,12 @@ def test_what_a_block_says_is_within_the_recipe() -> None:
         assert (block["dose"] <= recipe.dose.high).all()
 
 
+def test_disks_that_a_finder_never_sees_are_not_taught() -> None:
+    taught = [float(disk_set(taught=5.0).block(n)["radius"][0]) for n in range(12)]
+    held = [float(disk_set("validation", taught=5.0).block(n)["radius"][0]) for n in range(12)]
+    assert min(taught) >= 5 > min(held)
+
+
 def test_disks_lie_where_they_are_said_to_lie() -> None:
     rng = np.random.default_rng(2)
     tilt = np.array([[1.03, 0.02], [-0.01, 0.98]])

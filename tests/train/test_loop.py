@@ -43,6 +43,14 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert torch.equal(weights(alone.net), weights(helped.net))
 
 
+def test_half_the_digits_teach_whole_weights(tmp_path: Path) -> None:
+    start = weights(build_net(smoke()))
+    half = train(smoke().model_copy(update={"precision": "bfloat16"}), tmp_path, stop_after=2)
+    found = weights(half.net)
+    assert found.dtype == torch.float32
+    assert 0 < float((found - start).abs().max()) < 0.1
+
+
 def test_patterns_that_the_weights_have_seen_are_passed_over(tmp_path: Path) -> None:
     recipe = smoke()
     asked: list[int] = []

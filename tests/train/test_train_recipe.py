@@ -58,12 +58,12 @@ def test_files_are_read_and_folders_are_the_recipes_own(tmp_path: Path) -> None:
 
 def test_tables_depend_on_what_decides_them_only() -> None:
     data = load_train_recipe("disks_smoke").data
-    same = data.model_copy(update={"dose": data.radius, "bloch": 0.5, "blocks": 9})
+    same = data.model_copy(update={"dose": data.radius, "bloch": 0.5, "blocks": 9, "taught": 3.0})
     other = data.model_copy(update={"max_index": 2})
     assert data.table_key == same.table_key != other.table_key
 
 
-@pytest.mark.parametrize("name", ["disks_more", "spot_set_more"])
+@pytest.mark.parametrize("name", ["disks_wide", "spot_set_more"])
 def test_a_training_may_start_from_weights(name):
     recipe = load_train_recipe(name)
     net = task_of(recipe).net()
@@ -73,7 +73,14 @@ def test_a_training_may_start_from_weights(name):
 
 
 def test_weights_of_another_width_start_nothing():
-    recipe = load_train_recipe("disks_more")
-    wide = recipe.model_copy(update={"net": recipe.net.model_copy(update={"width": 24})})
-    with pytest.raises(DiskernError, match="width 16 instead of 24"):
-        task_of(wide).net()
+    with pytest.raises(DiskernError, match="width 32 instead of 24"):
+        task_of(_of_width(24)).net()
+
+
+def test_a_wider_network_starts_from_a_narrow_one():
+    assert task_of(_of_width(64)).net().width == 64
+
+
+def _of_width(width):
+    recipe = load_train_recipe("disks_wide")
+    return recipe.model_copy(update={"net": recipe.net.model_copy(update={"width": width})})

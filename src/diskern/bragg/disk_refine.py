@@ -377,9 +377,7 @@ def _first_guess(
     return level, linear
 
 
-def _as_disks(
-    part: Candidates, middle: NDArray[np.int64], fits: Fits, alike: float
-) -> Disks:
+def _as_disks(part: Candidates, middle: NDArray[np.int64], fits: Fits, alike: float) -> Disks:
     """Columns of what was fitted; misfits have ``alike`` pixels in common."""
     centre = fits.position.numpy().astype(np.float64) + middle
     excess = np.maximum(fits.chi2.numpy() - 1, 0)

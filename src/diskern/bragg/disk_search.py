@@ -25,11 +25,11 @@ CONFIRMED = 0.8
 PROPOSED = 0.1
 """The same of what a proposer has named: its mean may be uncertain where there are fringes, but
 what shows no electrons is no disk however sure the proposer is."""
-VERDICT = (-1.6, 0.8, 1.2)
+VERDICT = (-1.6, 0.7, 1.25)
 """Log-odds that a disk which a proposer named and the fit measured is one: a constant, and weights
 of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
 `diskern.train.disks`.  Neither decides alone."""
-BELIEVED = 0.55
+BELIEVED = 0.6
 """Probability from which on it is taken for one: the largest F1 there, of a flat maximum."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""

@@ -57,6 +57,7 @@ class DiskUNet(nn.Module):
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
+        self.width = width
         sizes = [width, 2 * width, 3 * width, 4 * width]
         wide = [STRIDE * STRIDE * CHANNELS, *sizes]
         self.down = nn.ModuleList(
@@ -118,8 +119,31 @@ class DiskUNet(nn.Module):
         for i in (2, 1, 0):
             wide = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
             x = self.up[i](torch.cat([wide, skips[i]], 1))
-        out: torch.Tensor = self.head(x)
+        # Maxima of what comes out must not tie: all digits, whatever the layers before had.
+        with torch.autocast(x.device.type, enabled=False):
+            out: torch.Tensor = self.head(x.float())
         return out
+
+    def grows_to(self, width: int) -> bool:
+        """Whether a width is a multiple of this network's."""
+        return width > self.width and width % self.width == 0
+
+    def widened(self, width: int, seed: int = 0) -> DiskUNet:
+        """A network of more channels that says nearly the same, to be trained on.
+
+        Every channel has copies that share its work (Net2Net, arXiv:1511.05641), and a little
+        noise that lets them part ways.
+
+        Parameters
+        ----------
+        width : see `grows_to`.
+        """
+        times = width // self.width
+        noise = torch.Generator().manual_seed(seed)
+        state = {k: _wider(k, v, times, noise) for k, v in self.state_dict().items()}
+        wide = DiskUNet(width)
+        wide.load_state_dict(state)
+        return wide
 
 
 def half_turned(maps: torch.Tensor, vector: tuple[int, int]) -> torch.Tensor:
@@ -140,6 +164,25 @@ def _named(out: torch.Tensor) -> DiskMaps:
         log_sigma_w=out[:, 5].clamp(low, high),
         log_sigma_q=out[:, 7].clamp(low, high),
     )
+
+
+APART = 0.1
+"""Noise of a widened layer's weights, of their standard deviation."""
+
+
+def _wider(name: str, weight: torch.Tensor, times: int, noise: torch.Generator) -> torch.Tensor:
+    """Weights of a widened network; see `DiskUNet.widened`."""
+    if name.startswith("film"):
+        # What is known of the probe has no channels; scale and shift of every channel have.
+        halves = [half.repeat_interleave(times, 0) for half in weight.chunk(2)]
+        return torch.cat(halves) if ".layers.2." in name else weight.clone()
+    reads_maps, speaks = name.startswith("down.0.0.0"), name.startswith("head.2")
+    out = weight if speaks else weight.repeat_interleave(times, 0)
+    if weight.ndim == 4 and not reads_maps:
+        out = out.repeat_interleave(times, 1) / times
+    if weight.ndim == 4 and not speaks:
+        out = out + APART * out.std() * torch.randn(out.shape, generator=noise)
+    return out.clone()
 
 
 class _Conv(nn.Sequential):

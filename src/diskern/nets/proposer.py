@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ class Proposer:
         pixel_size: float | None = None,
         threshold: float | None = None,
         gain: float | None = None,
-        batch: float = 0.5,
+        batch: float = 0.25,
     ) -> None:
         if not isinstance(model.net, DiskUNet):
             raise DiskernError(f"{model.card.name} is a {model.card.architecture}, no proposer")
@@ -175,8 +176,10 @@ class Proposer:
         shape = ProbeShape.of(image)
         scale = scale_of(shape.radius)
         step = max(1, int(self.batch * 1e6 * scale**2 / image.size))
+        size = rescaled(torch.zeros(1, *image.shape), scale).shape
+        template = rescaled_probe(image, scale, (size[1], size[2]))
         found = [
-            self._part(block[i : i + step], i, image, shape, scale)
+            self._part(block[i : i + step], i, template, shape, scale)
             for i in range(0, len(block), step)
         ]
         return _joined(found, self.threshold)
@@ -185,15 +188,15 @@ class Proposer:
         self,
         patterns: NDArray[np.float32],
         first: int,
-        probe: NDArray[np.float32],
+        template: torch.Tensor,
         shape: ProbeShape,
         scale: float,
     ) -> Proposals:
         images = rescaled(torch.from_numpy(patterns), scale)
-        template = rescaled_probe(probe, scale, (images.shape[1], images.shape[2]))
         known = torch.tensor([shape.radius / scale, shape.edge / scale, shape.fill])
         radius, edge, fill = known[:, None]
-        with torch.inference_mode():
+        half = torch.autocast("cpu", torch.bfloat16, enabled=matrix_units())
+        with torch.inference_mode(), half:
             maps = self.net(images, template[None], radius, edge, fill, twice=True)
             least = min(LEAST, self.threshold) if self._supports else self.threshold
             peaks = heat_peaks(maps, least, shape.radius / scale)
@@ -252,6 +255,17 @@ class Proposer:
             return math.nan, math.nan
         unit = unit_of(self.energy, shape.radius * self.pixel_size)
         return float(volts_of(1.0, self.energy, unit)), unit
+
+
+@cache
+def matrix_units() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 in hardware: then with them.
+
+    Twice as fast, and the network's answers differ by less than its noise.
+    """
+    # Older versions of torch cannot tell.
+    asked = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(asked and asked())
 
 
 def estimated_gain(patterns: NDArray[np.float32]) -> float:

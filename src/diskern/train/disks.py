@@ -39,6 +39,7 @@ from diskern.train.disks_render import (
 from diskern.train.disks_rocking import RockedDisks, two_beam
 from diskern.train.exposures import draw
 from diskern.train.materials import Material
+from diskern.train.recipe import Range
 from diskern.train.samples import Block, sides_of
 
 Floats = NDArray[np.float64]
@@ -91,6 +92,8 @@ class DiskSet:
         if side not in SIDES:
             raise DiskernError(f"side {side!r} is unknown; use {', '.join(SIDES)}")
         self.recipe, self.side = recipe, side
+        least = recipe.taught if side == "train" else 0.0
+        self._radius = recipe.radius.above(least)
         self.materials = sides_of(recipe)[SIDES.index(side)]
         if not self.materials:
             raise DiskernError(f"{recipe.name}: the {side} side has no crystal")
@@ -119,7 +122,7 @@ class DiskSet:
 
     def _two_beam(self, dose: Floats, rng: np.random.Generator) -> _Specimen:
         table = _reflections(self.materials[int(rng.integers(len(self.materials)))], self.recipe)
-        optics = _optics(self.recipe, table, rng)
+        optics = _optics(self.recipe, self._radius, table, rng)
         aperture = self._aperture(optics, rng)
         depth = draw(self.recipe.thickness, rng, self.block_size)
         rocked = _rocked(self.recipe, table, optics, depth, aperture, dose, rng)
@@ -132,7 +135,7 @@ class DiskSet:
         table = kept_table(self.recipe, self.side, int(rng.integers(count)))
         patterns = rng.integers(0, len(table.thickness), self.block_size)
         for _ in range(50):
-            pixel = table.aperture / float(draw(self.recipe.radius, rng))
+            pixel = table.aperture / float(draw(self._radius, rng))
             reach = 0.5 * self.recipe.size * pixel
             if self.recipe.reach.low <= reach <= self.recipe.reach.high:
                 break
@@ -207,14 +210,16 @@ def _reflections(material: Material, recipe: DisksRecipe) -> Reflections:
     return table.select(np.abs(table.F) > 3e-3 * np.abs(table.F).max())
 
 
-def _optics(recipe: DisksRecipe, table: Reflections, rng: np.random.Generator) -> Optics:
+def _optics(
+    recipe: DisksRecipe, radius: Range, table: Reflections, rng: np.random.Generator
+) -> Optics:
     """A microscope in which this crystal's disks can be told apart and a few are on the screen."""
     energy = float(rng.choice(recipe.voltages)) * 1e3
     shortest = float(np.linalg.norm(table.g, axis=1).min())
     largest = shortest / recipe.spacing
     for _ in range(50):
         aperture = min(1e-3 * float(draw(recipe.semiangle, rng)) / wavelength(energy), largest)
-        pixel = aperture / float(draw(recipe.radius, rng))
+        pixel = aperture / float(draw(radius, rng))
         reach = 0.5 * recipe.size * pixel
         if max(recipe.reach.low, 1.2 * shortest) <= reach <= recipe.reach.high:
             break
@@ -338,7 +343,7 @@ def bloch_table(recipe: DisksRecipe, side: str, number: int) -> BlochTable:
     rng = np.random.default_rng([recipe.seed, SIDES.index(side), number, 1])
     material = materials[int(rng.integers(len(materials)))]
     table = _reflections(material, recipe)
-    optics = _optics(recipe, table, rng)
+    optics = _optics(recipe, recipe.radius, table, rng)
     turns = [Rotation.from_matrix(m) for m in _orientations(recipe, table, 4, rng)]
     return solve_table(
         table.crystal,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diskern.train.recipe import Count, Kilovolts, Range, Recipe, Share
 
@@ -27,6 +27,9 @@ class DisksRecipe(Recipe):
     """mrad"""
     radius: Range = Range(low=2.0, high=8.0)
     """px of the disks, after the binning that a finder does for large ones."""
+    taught: Annotated[float, Field(ge=0)] = 0.0
+    """px: the training side has no smaller disks, where a finder has them enlarged before it
+    sees them; held-out sides have them all."""
     spacing: Annotated[float, Field(ge=0.5, le=20)] = 1.15
     """Smallest |g| in aperture radii: below 2 disks of neighbours overlap."""
     reach: Range = Range(low=0.45, high=2.2)
@@ -55,12 +58,21 @@ class DisksRecipe(Recipe):
     blocks: Count = 4096
     """Blocks of one epoch."""
 
+    @model_validator(mode="after")
+    def _teaches_some(self) -> DisksRecipe:
+        if self.taught >= self.radius.high:
+            raise ValueError(
+                f"taught={self.taught:g}: the largest disks have {self.radius.high:g} px"
+            )
+        return self
+
     @property
     def table_key(self) -> str:
         """Hash of everything that decides the tables of Bloch waves."""
         words = {
             "name",
             "size",
+            "taught",
             "per_block",
             "disks",
             "dose",

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diskern.nets.disk_unet import DiskMaps
-from diskern.nets.registry import begin
+from diskern.nets.disk_unet import DiskMaps, DiskUNet
+from diskern.nets.registry import begin, load
 from diskern.train.disks import DiskSet
 from diskern.train.disks_batch import to_batch
 from diskern.train.disks_fourier import fourier_loss
@@ -35,7 +35,7 @@ class DiskTask:
         return DiskSet(self.recipe.data, side)
 
     def net(self) -> nn.Module:
-        """The network before its first step.
+        """The network before its first step; one that starts from a narrower one is widened.
 
         Raises
         ------
@@ -43,6 +43,10 @@ class DiskTask:
             For weights to start from that are not of the recipe's network.
         """
         table = self.recipe.net
+        if table.start and table.architecture == "proposer":
+            narrow = load(table.start).net
+            if isinstance(narrow, DiskUNet) and narrow.grows_to(table.width):
+                return narrow.widened(table.width).train()
         return begin(table.architecture, {"width": table.width}, table.start)
 
     def loss(self, net: nn.Module, blocks: Sequence[Block]) -> Mapping[str, torch.Tensor]:
@@ -50,7 +54,9 @@ class DiskTask:
         batch = to_batch(blocks, self.recipe.device)
         if self.recipe.net.architecture == "fourier":
             return vars(fourier_loss(net(batch.images, batch.probes), batch))
-        maps: DiskMaps = net(batch.images, batch.probes, batch.radius, batch.edge, batch.fill)
+        half = self.recipe.precision == "bfloat16"
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half):
+            maps: DiskMaps = net(batch.images, batch.probes, batch.radius, batch.edge, batch.fill)
         weights = (self.recipe.offset_weight, self.recipe.w_weight, self.recipe.q_weight)
         return vars(disk_loss(maps, batch.disks, batch.radius, weights))
 

@@ -44,6 +44,10 @@ class Range(Table):
             raise ValueError(f"high={self.high:g} is below low={self.low:g}")
         return self
 
+    def above(self, least: float) -> Range:
+        """The part of it that is not below ``least``."""
+        return Range(low=max(self.low, least), high=self.high, log=self.log)
+
 
 # --- crystals -----------------------------------------------------------------------------
 class _Source(Table):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from diskern.train.recipe import Count, SaedRecipe, Share, Table
 from diskern.train.schedules import OptimiserTable, StepwiseTable
-from diskern.train.train_recipe import CheckpointTable, TrainingTable
+from diskern.train.train_recipe import CheckpointTable, Precision, TrainingTable
 
 
 class ResNetTable(Table):
@@ -31,8 +31,7 @@ class SaedTrainRecipe(TrainingTable):
     """
 
     kind: Literal["train-saed"]
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the convolutions in training; weights, normalisation and loss stay in float32."""
+    precision: Precision = "float32"
     data: SaedRecipe
     unseen_crystals: Share = 0.15
     store: str = ""

@@ -46,6 +46,10 @@ class CheckpointTable(Table):
     """Blocks of either held-out side that the card's constants and metrics come from."""
 
 
+Precision = Literal["float32", "bfloat16"]
+"""Of convolutions in training; weights, normalisation and loss stay in float32."""
+
+
 class TrainingRecipe(Protocol):
     """What recipes of all kinds of training share; each kind is a `Table` of its own."""
 
@@ -85,6 +89,7 @@ class TrainRecipe(TrainingTable):
     """One training of a disk finder, from seed to weights."""
 
     kind: Literal["train"]
+    precision: Precision = "float32"
     offset_weight: Share = 0.5
     w_weight: Share = 0.4
     q_weight: Share = 0.3
