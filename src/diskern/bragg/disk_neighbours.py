@@ -9,6 +9,17 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float64]
 
 
+def beside(
+    pattern: NDArray[np.int64], row: Floats, col: Floats, distance: float
+) -> NDArray[np.bool_]:
+    """(N,) whether another of the same pattern lies within ``distance`` px."""
+    near = np.zeros(len(pattern), bool)
+    if len(pattern):
+        tree = _pattern_by_pattern(pattern, row, col, distance)
+        near[tree.query_pairs(distance, output_type="ndarray")] = True
+    return near
+
+
 def strongest(
     pattern: NDArray[np.int64],
     row: Floats,
@@ -23,8 +34,7 @@ def strongest(
     """
     if len(pattern) == 0:
         return np.zeros(0, np.int64)
-    apart = 10 * spacing + 2 * float(np.abs([row, col]).max())
-    tree = cKDTree(np.stack([row, col, pattern * apart], 1))
+    tree = _pattern_by_pattern(pattern, row, col, spacing)
     pairs = tree.query_pairs(spacing, output_type="ndarray")
     rank = np.empty(len(pattern), np.int64)
     order = np.lexsort((-strength, pattern))
@@ -44,3 +54,11 @@ def strongest(
     chosen = order[kept[order]]
     first = np.searchsorted(pattern[chosen], pattern[chosen])
     return np.asarray(chosen[np.arange(len(chosen)) - first < limit])
+
+
+def _pattern_by_pattern(
+    pattern: NDArray[np.int64], row: Floats, col: Floats, distance: float
+) -> cKDTree:
+    """Places with those of different patterns well beyond ``distance`` of each other."""
+    apart = 10 * distance + 2 * float(np.abs([row, col]).max())
+    return cKDTree(np.stack([row, col, pattern * apart], 1))

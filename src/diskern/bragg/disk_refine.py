@@ -9,11 +9,10 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_basis import count, recentred
 from diskern.bragg.disk_fit import BACKGROUND, Step, Tables, gauss_newton, model
-from diskern.bragg.disk_neighbours import strongest
+from diskern.bragg.disk_neighbours import beside, strongest
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_windows import Rim, Windows, windows_at
 from diskern.bragg.disks import CONTRAST, Candidates, Disks, visibility_of
@@ -80,7 +79,7 @@ def refine_disks(
     reach = rim.extent + max(2.0, 0.1 * probe.radius)
     low, full = (Tables.of(probe.radius, reach, min(highest, n)) for n in (LOW, highest))
     distance = reach + rim.extent + probe.edge
-    near = _neighbours(candidates, distance)
+    near = beside(candidates.pattern, candidates.row, candidates.col, distance)
     alike = ALIKE * probe.radius**2
     size = max(1, CHUNK // len(low.row))
     parts, places = [], []
@@ -103,16 +102,6 @@ def refine_disks(
 def order_of(radius: float) -> int:
     """Largest order tried inside a disk; evidence, not this, keeps smooth disks smooth."""
     return HIGHEST if radius >= 2 else LOW
-
-
-def _neighbours(candidates: Candidates, distance: float) -> NDArray[np.bool_]:
-    """(N,) whether another disk of the pattern reaches into the window of this one."""
-    apart = 10 * distance + 2 * float(np.abs([candidates.row, candidates.col]).max())
-    place = np.stack([candidates.row, candidates.col, candidates.pattern * apart], 1)
-    pairs = cKDTree(place).query_pairs(distance, output_type="ndarray")
-    near = np.zeros(len(candidates), bool)
-    near[pairs] = True
-    return near
 
 
 def _colours(part: Candidates, distance: float) -> torch.Tensor:

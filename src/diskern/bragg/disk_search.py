@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diskern.bragg.disk_candidates import least_size, noise_floor, search_disks
 from diskern.bragg.disk_gain import Response, estimate_response
-from diskern.bragg.disk_neighbours import strongest
+from diskern.bragg.disk_neighbours import beside, strongest
 from diskern.bragg.disk_overlap import crowded, left_free, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
@@ -25,11 +25,14 @@ CONFIRMED = 0.8
 PROPOSED = 0.1
 """The same of what a proposer has named: its mean may be uncertain where there are fringes, but
 what shows no electrons is no disk however sure the proposer is."""
-VERDICT = (-1.6, 0.7, 1.25)
+VERDICT = (-1.5, 0.7, 0.95)
 """Log-odds that a disk which a proposer named and the fit measured is one: a constant, and weights
 of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
 `diskern.train.disks`.  Neither decides alone."""
-BELIEVED = 0.6
+ALONE = (-0.35, 0.65)
+"""To be added to the constant and the last weight where a disk overlaps no other: its intensity is
+its own, and says more."""
+BELIEVED = 0.55
 """Probability from which on it is taken for one: the largest F1 there, of a flat maximum."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""
@@ -123,7 +126,7 @@ def _measure_at_once(
         start=STARTS,
     )
     found = _held(found, named, WANDERED * least_size(probe))
-    believed = found.select(_verdict(named.probability, found) >= BELIEVED)
+    believed = found.select(_verdict(named, found, OVERLAP * least_size(probe)) >= BELIEVED)
     return accept(believed, probe, electrons.shape, options, PROPOSED)
 
 
@@ -143,12 +146,18 @@ def _held(found: Disks, named: Candidates, most: float) -> Disks:
     )
 
 
-def _verdict(probability: Floats, found: Disks) -> Floats:
-    """(N,) probability that measured candidates are disks, of what their proposer gave them."""
-    p = np.clip(probability, 1e-6, 1 - 1e-6)
+def _verdict(c: Candidates, found: Disks, overlap: float) -> Floats:
+    """(N,) probability that measured candidates are disks.
+
+    Those closer than ``overlap`` px overlap.
+    """
+    p = np.clip(c.probability, 1e-6, 1 - 1e-6)
     ratio = np.nan_to_num(found.intensity / found.sigma_intensity, posinf=0.0, neginf=0.0)
+    stands_out = np.log1p(np.maximum(ratio, 0))
+    alone = ~beside(c.pattern, c.row, c.col, overlap)
     constant, named, measured = VERDICT
-    odds = constant + named * np.log(p / (1 - p)) + measured * np.log1p(np.maximum(ratio, 0))
+    odds = constant + named * np.log(p / (1 - p)) + measured * stands_out
+    odds += alone * (ALONE[0] + ALONE[1] * stands_out)
     return np.asarray(1 / (1 + np.exp(-odds)))
 
 
