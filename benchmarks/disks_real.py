@@ -41,21 +41,14 @@ def frames(path: Path) -> NDArray[np.float32]:
     return np.stack([np.asarray(found.data[y, x], np.float32) for y, x in sorted(places)])
 
 
-def beyond(image: NDArray[np.float32], disks: NDArray[np.float64], radius: float) -> str:
-    """What the lattice of (N, 2) visible disks has at its other nodes, and between all."""
-    steps = (disks[:, None] - disks).reshape(-1, 2)
-    steps = steps[np.hypot(*steps.T) > radius]
-    a = steps[np.hypot(*steps.T).argmin()]
-    aside = np.abs(steps @ [-a[1], a[0]]) > 0.5 * a @ a
-    if not aside.any():
+def beyond(image: NDArray[np.float32], vectors: dk.BraggVectors, radius: float) -> str:
+    """What the lattice of a frame's disks has at nodes where none is visible, and between all."""
+    lattice = dk.index_vectors(vectors)
+    if not lattice.indexed.any():
         return "no lattice"
-    basis = np.array([a, steps[aside][np.hypot(*steps[aside].T).argmin()]])
-    origin = disks[0]
-    for _ in range(5):
-        index = np.rint((disks - origin) @ np.linalg.inv(basis))
-        design = np.column_stack([np.ones(len(index)), index])
-        origin, *rows = np.linalg.lstsq(design, disks, rcond=None)[0]
-        basis = np.array(rows)
+    basis, origin = lattice.basis[0, 0, 0], lattice.origin[0, 0, 0]
+    table = vectors.table()
+    disks = np.stack([table["row"], table["col"]], 1)[table["visibility"] >= 0.5]
     grid = np.stack(np.meshgrid(*[np.arange(-20.0, 21)] * 2), -1).reshape(-1, 2)
     words = []
     for name, shift in (("nodes", 0.0), ("between", 0.5)):
@@ -98,15 +91,13 @@ def main() -> None:
         axes.imshow(np.clip(finite / max(top, 1e-9), 0, 1) ** 0.4, cmap="gray")
         try:
             search = prepare_search(dk.Scan.from_array(image[None, None]), proposer=proposer)
-            table = search.run().table()
+            vectors = search.run()
         except dk.DiskernError as error:
             axes.set_title(f"{path.name}\n{str(error)[:60]}", fontsize=9)
             continue
-        probe = search.task.probe
-        visible = table["visibility"] >= 0.5
-        if np.count_nonzero(visible) >= 6:
-            seen = np.stack([table["row"], table["col"]], 1)[visible]
-            sys.stdout.write(f"{path.name}: {beyond(finite, seen, probe.radius)}\n")
+        table, probe = vectors.table(), search.task.probe
+        if np.count_nonzero(table["visibility"] >= 0.5) >= 6:
+            sys.stdout.write(f"{path.name}: {beyond(finite, vectors, probe.radius)}\n")
         for row, col, seen in zip(table["row"], table["col"], table["visibility"], strict=True):
             colour = "tab:cyan" if seen >= 0.5 else "tab:red"
             axes.add_patch(Circle((col, row), probe.radius, fill=False, color=colour, lw=0.8))

@@ -23,6 +23,8 @@ OFFSET = (1, 2)
 """Channels of the output that hold the row and the column of the centre in its cell."""
 SIGMA_RANGE = (-4.5, 2.5)
 """Natural logarithms between which the network may put a standard deviation."""
+APART = 0.1
+"""Noise of a widened layer's weights, of their standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,6 @@ def _named(out: torch.Tensor) -> DiskMaps:
         log_sigma_w=out[:, 5].clamp(low, high),
         log_sigma_q=out[:, 7].clamp(low, high),
     )
-
-
-APART = 0.1
-"""Noise of a widened layer's weights, of their standard deviation."""
 
 
 def _wider(name: str, weight: torch.Tensor, times: int, noise: torch.Generator) -> torch.Tensor:
