@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from disk_patterns import grid_places, simulate
+from scipy.ndimage import gaussian_filter
 
 from diskern.bragg.disk_gain import Response, estimate_response, suspected_bias
 
@@ -75,3 +76,35 @@ def test_constant_patterns_say_nothing(value: float) -> None:
 def test_tiny_patterns_say_nothing() -> None:
     tiny = np.random.default_rng(0).poisson(9.0, (4, 5, 5)).astype(np.float32)
     assert estimate_response(tiny, np.ones((5, 5), bool)) == Response()
+
+
+@pytest.mark.parametrize("gain", [1.0, 40.0])
+@pytest.mark.parametrize("noise", [1.0, 2.0])
+def test_read_out_noise_is_told_from_that_of_electrons(noise: float, gain: float) -> None:
+    place = grid_places(8, 96, 26)
+    seen = simulate(place, np.full((8, 9), 9000.0), background=0.3)
+    rows, cols = np.indices((96, 96)) - 48
+    diffuse = 40 * np.exp(-np.hypot(rows, cols) / 10)
+    rng = np.random.default_rng(3)
+    read = rng.normal(0, noise, seen.counts.shape) + rng.poisson(diffuse, seen.counts.shape)
+    found = estimate_response((gain * (seen.counts + read)).astype(np.float32), EVERYWHERE)
+    assert found.read_noise == pytest.approx(gain * np.hypot(noise, np.sqrt(0.3)), rel=0.25)
+    assert gain / 2 < found.gain < 2 * gain
+    assert found.dim_light == pytest.approx((found.read_noise / found.gain) ** 2)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.5])
+def test_light_spread_by_a_scintillator_hides_no_gain(spread: float, counts: np.ndarray) -> None:
+    blurred = np.stack([gaussian_filter(7.3 * image, spread, mode="wrap") for image in counts])
+    assert 7.3 / 2 < estimate_response(blurred, EVERYWHERE).gain < 7.3 * 2
+
+
+def test_a_hot_pixel_that_is_no_whole_number_leaves_electrons_counted(counts: np.ndarray) -> None:
+    hot = counts.copy()
+    hot[:, 30, 40] = 1234.5
+    assert estimate_response(hot, EVERYWHERE) == Response(1.0, 0.0)
+
+
+def test_noise_alone_is_that_of_reading_out() -> None:
+    read = np.random.default_rng(0).normal(0, 5.0, (8, 96, 96)).astype(np.float32)
+    assert estimate_response(read, EVERYWHERE) == Response(1.0, 0.0, pytest.approx(5.0, rel=0.1))

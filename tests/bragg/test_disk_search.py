@@ -250,3 +250,28 @@ def test_constant_patterns_have_no_disks(value: float) -> None:
 def test_a_probe_as_large_as_the_pattern() -> None:
     counts = np.random.default_rng(0).poisson(5.0, (2, 32, 32))
     assert len(find_disks(counts, Probe.synthetic((32, 32), 15.0))) == 0
+
+
+@pytest.mark.parametrize("told", [None, 12.0])
+def test_read_out_noise_widens_sigma_and_moves_no_intensity(told: float | None) -> None:
+    place = grid_places(20, 96, 26)
+    seen = simulate(place, np.full((20, 9), 1500.0), background=0.2)
+    read = np.random.default_rng(1).normal(0, 3.0, seen.counts.shape)
+    counts = (4 * (seen.counts + read)).astype(np.float32)
+    options = DiskOptions(gain=None if told is None else 4.0, read_noise=told)
+    disks = find_disks(counts, probe_of(), options=options)
+    error, sigma, false = paired(seen, disks)
+    assert np.isfinite(error).all()
+    assert false == 0
+    assert 0.85 < 1.4826 * np.median(np.abs(error / sigma)) < 1.15
+    assert 0.7 < np.median(disks.chi2) < 1.1
+    pull = (disks.intensity / 4 - 1500) / (disks.sigma_intensity / 4)
+    assert abs(pull.mean()) < 0.3
+    assert np.abs(disks.background / 4 - 0.2).max() < 2
+    unaware = find_disks(counts, probe_of(), options=DiskOptions(gain=4.0))
+    assert np.median(unaware.chi2) > 2
+
+
+def test_a_read_out_noise_below_nothing_is_refused() -> None:
+    with pytest.raises(DiskernError, match="read_noise -1"):
+        find_disks(np.ones((1, 96, 96)), probe_of(), options=DiskOptions(read_noise=-1.0))

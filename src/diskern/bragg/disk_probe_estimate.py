@@ -71,7 +71,8 @@ def estimate_probe(
     shape = (patterns.shape[1], patterns.shape[2])
     good = np.ones(shape, bool) if mask is None else mask
     response = estimate_response(patterns, good, dark)
-    electrons = np.maximum(response.electrons(patterns), np.float32(0)) * good.astype(np.float32)
+    lit = response.electrons(patterns) + np.float32(response.dim_light)
+    electrons = np.maximum(lit, np.float32(0)) * good.astype(np.float32)
     probe = _fitted_best(electrons, good, _radius(electrons, good))
     for _ in range(ROUNDS):
         disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))

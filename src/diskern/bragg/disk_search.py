@@ -74,27 +74,36 @@ def find_disks(
     """
     chosen = options or DiskOptions()
     counts, good = _checked(patterns, probe, mask, chosen)
-    if chosen.gain is None:
-        response = estimate_response(counts, good, chosen.dark)
-    else:
-        response = Response(chosen.gain, chosen.dark or 0.0)
-    electrons, gain = np.maximum(response.electrons(counts), 0), response.gain
+    response = _response(counts, good, chosen)
+    electrons, gain = response.electrons(counts), response.gain
+    lit, dim = electrons + np.float32(response.dim_light), response.dim_light
     reader = proposer if isinstance(proposer, Reader) and probe.round else None
     if proposer is None:
-        searched = _ranked(search_disks(electrons, probe, mask=good, options=chosen))
-        found = _measure_in_rounds(electrons, probe, searched, good, chosen)
+        searched = _ranked(search_disks(lit, probe, mask=good, options=chosen))
+        found = _measure_in_rounds(lit, probe, searched, good, chosen)
     else:
-        named = _ranked(proposer(electrons, probe.image))
+        named = _ranked(proposer(np.maximum(electrons, 0), probe.image))
         contrast = reader is not None
-        found = _measure_at_once(electrons, probe, named, good, chosen, contrast=contrast)
+        found = _measure_at_once(lit, probe, named, good, chosen, contrast=contrast)
     if reader is not None:
-        found = reader.read(found, electrons, probe.radius)
+        found = reader.read(found, np.maximum(electrons, 0), probe.radius)
     return replace(
         found,
         intensity=found.intensity * gain,
         sigma_intensity=found.sigma_intensity * gain,
-        background=found.background * gain + response.dark,
+        background=(found.background - dim) * gain + response.dark,
     )
+
+
+def _response(
+    counts: NDArray[np.float32], good: NDArray[np.bool_], options: DiskOptions
+) -> Response:
+    """Of the detector: what is known, the rest from the noise."""
+    known = options.read_noise
+    if options.gain is not None:
+        return Response(options.gain, options.dark or 0.0, known or 0.0)
+    response = estimate_response(counts, good, options.dark)
+    return response if known is None else replace(response, read_noise=known)
 
 
 def _ranked(candidates: Candidates) -> Candidates:
@@ -266,6 +275,8 @@ def _checked(
         )
     if options.gain is not None and not (np.isfinite(options.gain) and options.gain > 0):
         raise DiskernError(f"gain {options.gain}: counts per electron, above 0")
+    if options.read_noise is not None and not 0 <= options.read_noise < np.inf:
+        raise DiskernError(f"read_noise {options.read_noise}: counts, 0 or more")
     if options.dark is not None and not np.isfinite(options.dark):
         raise DiskernError(f"dark {options.dark}: counts of a pixel that no electron meets")
     good = np.ones(shape, bool) if mask is None else mask

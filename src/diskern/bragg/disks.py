@@ -24,6 +24,7 @@ class DiskOptions:
     false_alarms : disks per pattern that noise alone may make; sets the threshold.
     gain : counts per electron; estimated from the noise by default.
     dark : counts of a pixel that no electron meets; by default 0, or what negative counts tell.
+    read_noise : their standard deviation; estimated where the gain is, else none by default.
     orders : largest polynomial order inside a disk; chosen from the radius by default.
     spacing : least distance of two disks in disk radii.
     limit : most disks of a pattern, strongest first.
@@ -32,6 +33,7 @@ class DiskOptions:
     false_alarms: float = 0.05
     gain: float | None = None
     dark: float | None = None
+    read_noise: float | None = None
     orders: int | None = None
     spacing: float = 1.0
     limit: int = 1000

@@ -225,7 +225,8 @@ def prepare_search(
         if chosen.dark is None and (bias := suspected_bias(sample, usable)) is not None:
             notes = (BIASED.format(bias),)
         response = estimate_response(sample, usable, chosen.dark)
-        chosen = replace(chosen, gain=response.gain, dark=response.dark)
+        read = response.read_noise if chosen.read_noise is None else chosen.read_noise
+        chosen = replace(chosen, gain=response.gain, dark=response.dark, read_noise=read)
     if probe is None and sample is not None:
         try:
             known = estimate_probe(sample, usable, chosen.dark)
