@@ -123,3 +123,25 @@ def test_noise_is_no_disk(counts):
 def test_a_thousand_electrons_show_the_probe():
     probe = Probe.synthetic((112, 112), 6.0, 0.6)
     assert estimate_probe(patterns(probe, 20.0, 1e3)).radius == pytest.approx(6.0, abs=0.3)
+
+
+def test_a_few_patterns_with_disks_among_many_without_show_the_probe():
+    probe = Probe.synthetic((128, 128), 5.0, 0.6)
+    shown = patterns(probe, 26, 5e4, count=6)
+    empty = np.random.default_rng(5).poisson(0.3, (43, 128, 128)).astype(np.float32)
+    found = estimate_probe(np.concatenate([empty[:20], shown[:3], empty[20:], shown[3:]]))
+    assert found.radius == pytest.approx(5.0, rel=0.06)
+
+
+def test_read_out_noise_of_a_camera_leaves_the_radius():
+    probe = Probe.synthetic((128, 128), 5.0, 0.6)
+    shown = patterns(probe, 26, 5e4)
+    noise = np.random.default_rng(6).normal(0, 2.0, shown.shape)
+    found = estimate_probe((20 * (shown + noise)).astype(np.float32))
+    assert found.radius == pytest.approx(5.0, rel=0.06)
+
+
+def test_read_out_noise_alone_is_no_disk():
+    noise = np.random.default_rng(0).normal(0, 5.0, (12, 96, 96)).astype(np.float32)
+    with pytest.raises(DiskernError, match="no disk"):
+        estimate_probe(noise)

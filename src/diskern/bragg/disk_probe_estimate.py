@@ -30,6 +30,8 @@ SMALLEST, STEP = 1.5, 1.12
 """px of the smallest radius tried, and the ratio of one to the next."""
 LOOKED_AT = 6
 """Patterns in which circles are tried."""
+SPOTS = 0.995
+"""Quantile of a pattern's level, over squares of 3 px, that tells how bright its disks are."""
 COARSE = 4.0
 """Pixels are added in squares for circles beyond this radius, as long as they keep it."""
 SURE = 1.7
@@ -71,9 +73,11 @@ def estimate_probe(
     shape = (patterns.shape[1], patterns.shape[2])
     good = np.ones(shape, bool) if mask is None else mask
     response = estimate_response(patterns, good, dark)
-    lit = response.electrons(patterns) + np.float32(response.dim_light)
-    electrons = np.maximum(lit, np.float32(0)) * good.astype(np.float32)
-    probe = _fitted_best(electrons, good, _radius(electrons, good))
+    usable = good.astype(np.float32)
+    counted = response.electrons(patterns) * usable
+    radius = _radius(np.maximum(counted, np.float32(0)), good)
+    electrons = np.maximum(counted + np.float32(response.dim_light) * usable, np.float32(0))
+    probe = _fitted_best(electrons, good, radius)
     for _ in range(ROUNDS):
         disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))
         chosen, half = _single(disks, probe, good)
@@ -126,8 +130,7 @@ def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
     """Radius in px of the circles at which the counts fall most."""
-    step = max(1, len(electrons) // LOOKED_AT)
-    block = torch.from_numpy(np.ascontiguousarray(electrons[::step][:LOOKED_AT]))
+    block = torch.from_numpy(_brightest(electrons))
     seen = torch.from_numpy(good.astype(np.float32))[None]
     largest = min(good.shape) / 4
     tries = SMALLEST * STEP ** np.arange(1 + int(np.log(largest / SMALLEST) / np.log(STEP)))
@@ -138,8 +141,19 @@ def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
         scores[i] = _fall(_binned(block, side), _binned(seen, side), radius / side)
     best = int(scores.sum(1).argmax())
     if scores[best, 0] < SURE:
+        # One disk that is plain says more than many that are not.
+        best = int(scores[:, 0].argmax())
+    if scores[best, 0] < SURE:
         raise DiskernError("the patterns show no disk; give an image of the beam in vacuum")
     return float(tries[best])
+
+
+def _brightest(electrons: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The patterns with the brightest spots: others of a scan may show a hole or no crystal."""
+    smooth = _binned(torch.from_numpy(electrons), 3).flatten(1)
+    # Not the very brightest spot, which may be a few hot pixels.
+    level = smooth.kthvalue(max(1, int(SPOTS * smooth.shape[1])), dim=1).values
+    return electrons[np.sort(np.argsort(-level.numpy(), kind="stable")[:LOOKED_AT])]
 
 
 def _binned(block: torch.Tensor, side: int) -> torch.Tensor:
