@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.disk_excitation import LearnedExcitation
+from diskern.bragg.disk_verdict import Verdict
 from diskern.bragg.disks import Candidates, Disks
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class LearnedProposer:
             **known,
             "excitation": None if reader is None else reader.model.card.sha256,
         }
+
+    @property
+    def verdict(self) -> Verdict:
+        """How it is weighed against what the fit measures."""
+        return Verdict.of(self.network.model.card.calibration)
 
     def __call__(self, patterns: NDArray[np.float32], probe: Floats) -> Candidates:
         """Candidates in (B, H, W) patterns for an (H, W) probe."""

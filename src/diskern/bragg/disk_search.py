@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.disk_candidates import least_size, noise_floor, search_disks
 from diskern.bragg.disk_gain import Response, estimate_response
-from diskern.bragg.disk_neighbours import beside, strongest
+from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_overlap import crowded, left_free, unexplained
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_refine import refine_disks
+from diskern.bragg.disk_verdict import Verdict
 from diskern.bragg.disks import Candidates, DiskOptions, Disks, Proposer, Reader
 from diskern.errors import DiskernError
 
@@ -25,15 +26,6 @@ CONFIRMED = 0.8
 PROPOSED = 0.1
 """The same of what a proposer has named: its mean may be uncertain where there are fringes, but
 what shows no electrons is no disk however sure the proposer is."""
-VERDICT = (-1.5, 0.7, 0.95)
-"""Log-odds that a disk which a proposer named and the fit measured is one: a constant, and weights
-of the proposer's log-odds and of ln(1 + intensity over its σ).  Fitted to the validation side of
-`diskern.train.disks`.  Neither decides alone."""
-ALONE = (-0.35, 0.65)
-"""To be added to the constant and the last weight where a disk overlaps no other: its intensity is
-its own, and says more."""
-BELIEVED = 0.55
-"""Probability from which on it is taken for one: the largest F1 there, of a flat maximum."""
 STARTS = 0.35
 """Radii by which proposers are taken to miss the places of disks, rms."""
 WANDERED = 0.3
@@ -73,26 +65,72 @@ def find_disks(
     DiskernError : for patterns, probe or mask that cannot be used.
     """
     chosen = options or DiskOptions()
-    counts, good = _checked(patterns, probe, mask, chosen)
-    response = _response(counts, good, chosen)
-    electrons, gain = response.electrons(counts), response.gain
-    lit, dim = electrons + np.float32(response.dim_light), response.dim_light
-    reader = proposer if isinstance(proposer, Reader) and probe.round else None
+    seen = _Seen.of(patterns, probe, mask, chosen)
     if proposer is None:
-        searched = _ranked(search_disks(lit, probe, mask=good, options=chosen))
-        found = _measure_in_rounds(lit, probe, searched, good, chosen)
+        searched = _ranked(search_disks(seen.lit, probe, mask=seen.good, options=chosen))
+        found = _measure_in_rounds(seen.lit, probe, searched, seen.good, chosen)
     else:
-        named = _ranked(proposer(np.maximum(electrons, 0), probe.image))
-        contrast = reader is not None
-        found = _measure_at_once(lit, probe, named, good, chosen, contrast=contrast)
-    if reader is not None:
-        found = reader.read(found, np.maximum(electrons, 0), probe.radius)
+        named, measured = _named(seen, probe, proposer, chosen)
+        verdict = getattr(proposer, "verdict", Verdict())
+        believed = measured.select(verdict(named, measured, OVERLAP * least_size(probe)))
+        found = accept(believed, probe, seen.lit.shape, chosen, PROPOSED)
+    if isinstance(proposer, Reader) and probe.round:
+        found = proposer.read(found, seen.electrons, probe.radius)
+    gain = seen.response.gain
     return replace(
         found,
         intensity=found.intensity * gain,
         sigma_intensity=found.sigma_intensity * gain,
-        background=(found.background - dim) * gain + response.dark,
+        background=(found.background - seen.response.dim_light) * gain + seen.response.dark,
     )
+
+
+def measure_named(
+    patterns: NDArray[Any],
+    probe: Probe,
+    proposer: Proposer,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    options: DiskOptions | None = None,
+) -> tuple[Candidates, Disks]:
+    """All that a proposer names, measured, before any of it is thrown out.
+
+    Arguments are those of `find_disks`; intensities are in electrons.
+    """
+    chosen = options or DiskOptions()
+    return _named(_Seen.of(patterns, probe, mask, chosen), probe, proposer, chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Patterns as the search and the fit see them.
+
+    Attributes
+    ----------
+    electrons : (B, H, W) never below 0.
+    lit : (B, H, W) those that a fit takes for counted ones, see `Response.dim_light`.
+    good : (H, W) pixels to use.
+    """
+
+    electrons: NDArray[np.float32]
+    lit: NDArray[np.float32]
+    good: NDArray[np.bool_]
+    response: Response
+
+    @classmethod
+    def of(
+        cls,
+        patterns: NDArray[Any],
+        probe: Probe,
+        mask: NDArray[np.bool_] | None,
+        options: DiskOptions,
+    ) -> Self:
+        """Checked, and in electrons."""
+        counts, good = _checked(patterns, probe, mask, options)
+        response = _response(counts, good, options)
+        electrons = response.electrons(counts)
+        lit = electrons + np.float32(response.dim_light)
+        return cls(np.maximum(electrons, np.float32(0)), lit, good, response)
 
 
 def _response(
@@ -111,32 +149,23 @@ def _ranked(candidates: Candidates) -> Candidates:
     return candidates.select(np.lexsort((-candidates.probability, candidates.pattern)))
 
 
-def _measure_at_once(
-    electrons: NDArray[np.float32],
-    probe: Probe,
-    candidates: Candidates,
-    good: NDArray[np.bool_],
-    options: DiskOptions,
-    *,
-    contrast: bool,
-) -> Disks:
-    """All of them together: a proposer has told disks from fringes and from noise before."""
-    c = candidates
+def _named(
+    seen: _Seen, probe: Probe, proposer: Proposer, options: DiskOptions
+) -> tuple[Candidates, Disks]:
+    """Fitted all together: a proposer has told disks from fringes and from noise before."""
+    c = _ranked(proposer(seen.electrons, probe.image))
     apart = options.spacing * least_size(probe)
-    kept = strongest(c.pattern, c.row, c.col, c.probability, apart, len(c))
-    named = c.select(np.sort(kept))
+    named = c.select(np.sort(strongest(c.pattern, c.row, c.col, c.probability, apart, len(c))))
     found = refine_disks(
-        electrons,
+        seen.lit,
         probe,
         named,
-        mask=good,
+        mask=seen.good,
         orders=options.orders,
-        contrast=contrast,
+        contrast=isinstance(proposer, Reader) and probe.round,
         start=STARTS,
     )
-    found = _held(found, named, WANDERED * least_size(probe))
-    believed = found.select(_verdict(named, found, OVERLAP * least_size(probe)) >= BELIEVED)
-    return accept(believed, probe, electrons.shape, options, PROPOSED)
+    return named, _held(found, named, WANDERED * least_size(probe))
 
 
 def _held(found: Disks, named: Candidates, most: float) -> Disks:
@@ -153,21 +182,6 @@ def _held(found: Disks, named: Candidates, most: float) -> Disks:
         sigma_col=np.where(far, most, found.sigma_col),
         covariance=np.where(far, 0.0, found.covariance),
     )
-
-
-def _verdict(c: Candidates, found: Disks, overlap: float) -> Floats:
-    """(N,) probability that measured candidates are disks.
-
-    Those closer than ``overlap`` px overlap.
-    """
-    p = np.clip(c.probability, 1e-6, 1 - 1e-6)
-    ratio = np.nan_to_num(found.intensity / found.sigma_intensity, posinf=0.0, neginf=0.0)
-    stands_out = np.log1p(np.maximum(ratio, 0))
-    alone = ~beside(c.pattern, c.row, c.col, overlap)
-    constant, named, measured = VERDICT
-    odds = constant + named * np.log(p / (1 - p)) + measured * stands_out
-    odds += alone * (ALONE[0] + ALONE[1] * stands_out)
-    return np.asarray(1 / (1 + np.exp(-odds)))
 
 
 def _measure_in_rounds(

@@ -106,6 +106,11 @@ def fit_support(features: Floats, right: Bools) -> dict[str, float]:
     ----------
     features : (N, 7) of candidates; ``right`` (N,) whether each was a disk.
     """
+    return dict(zip(WEIGHTS, fit_logistic(features, right).tolist(), strict=True))
+
+
+def fit_logistic(features: Floats, right: Bools) -> Floats:
+    """(K,) weights of (N, K) features by logistic regression on (N,) answers."""
     sign = np.where(right, 1.0, -1.0)
 
     def cost(weights: Floats) -> tuple[float, Floats]:
@@ -115,4 +120,4 @@ def fit_support(features: Floats, right: Bools) -> dict[str, float]:
         return float(value), features.T @ pull + 2 * SHRINKAGE * weights
 
     found = minimize(cost, np.zeros(features.shape[1]), jac=True, method="BFGS")
-    return {name: float(w) for name, w in zip(WEIGHTS, found.x, strict=True)}
+    return np.asarray(found.x)

@@ -24,6 +24,7 @@ from diskern.train.disks_evaluate import (
     summary,
     temperatures,
 )
+from diskern.train.disks_verdict import learned_verdict
 from diskern.train.samples import Block
 from diskern.train.train_recipe import TrainRecipe
 
@@ -32,8 +33,8 @@ LOWEST = 0.05
 
 PROTOCOL = (
     "Simulated patterns of crystals whose structure types were held out of training. Threshold "
-    "(largest F1), weights of the support by other disks, and temperatures (68 % of errors within "
-    "one sigma) from the validation side; "
+    "(largest F1), weights of the support by other disks and of the fit, and temperatures (68 % "
+    "of errors within one sigma) from the validation side; "
     "metrics from the test side, whose structure types are in neither. A disk is found by a "
     "candidate within half a radius; recall is of disks of visibility 0.5 and above, a candidate "
     "without a disk of visibility 0.05 or above is false. Errors are medians over disks that "
@@ -97,6 +98,8 @@ def finish(
     threshold = best_threshold(seen)
     constants = {"threshold": threshold, **temperatures(seen, threshold), **support}
     card = replace(card, calibration=constants)
+    verdict = learned_verdict(Model(card, net), held)
+    card = replace(card, calibration={**constants, **verdict})
     say("measuring on the test side")
     model = Model(card, net)
     numbers = summary(evaluate(finder_of(model), _blocks(recipe, "test", blocks)), threshold)
