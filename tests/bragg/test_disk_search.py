@@ -195,7 +195,7 @@ def test_a_disk_that_its_fit_runs_away_with_stays_where_it_was_named() -> None:
 
     found = find_disks(seen.counts, probe_of(), proposer=proposer)
     sigma = found.sigma_row.max(initial=0.0)
-    assert sigma == pytest.approx(0.3 * radius)
+    assert sigma == pytest.approx(0.3 * radius, rel=0.2)
     far = found.sigma_row == sigma
     assert np.bincount(found.pattern[far]).tolist() == [1] * 10
     there = np.sort(found.row[far])

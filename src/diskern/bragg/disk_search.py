@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.disk_candidates import least_size, noise_floor, search_disks
+from diskern.bragg.disk_direction import directed
 from diskern.bragg.disk_gain import Response, estimate_response
 from diskern.bragg.disk_neighbours import strongest
 from diskern.bragg.disk_overlap import crowded, left_free, unexplained
@@ -74,6 +75,7 @@ def find_disks(
         verdict = getattr(proposer, "verdict", Verdict())
         believed = measured.select(verdict(named, measured, OVERLAP * least_size(probe)))
         found = accept(believed, probe, seen.lit.shape, chosen, PROPOSED)
+    found = directed(found, (seen.good.shape[0], seen.good.shape[1]), probe.radius)
     if isinstance(proposer, Reader) and probe.round:
         found = proposer.read(found, seen.electrons, probe.radius)
     gain = seen.response.gain
