@@ -4,8 +4,8 @@ python benchmarks/strain_camera.py [--seeds 0,1,2] [--instrument ccd]
 
 Aluminium along [001], strained by 1 % and bent by 2 mrad, 5e4 electrons a pattern, disks of 3 px;
 the seed draws the camera: gain, read-out noise, pedestal, spread of light, beam stop, diffuse
-scattering, halo.  A pedestal is told to `diskern map` as the dark level, as its note asks.  Scores are 68 %
-quantiles of error over stated σ; 1 is right.
+scattering, halo.  A pedestal is told to `diskern map` as the dark level, as its note asks.
+Scores are 68 % quantiles of error over stated σ; 1 is right.
 """
 
 from __future__ import annotations
