@@ -108,3 +108,11 @@ def test_a_hot_pixel_that_is_no_whole_number_leaves_electrons_counted(counts: np
 def test_noise_alone_is_that_of_reading_out() -> None:
     read = np.random.default_rng(0).normal(0, 5.0, (8, 96, 96)).astype(np.float32)
     assert estimate_response(read, EVERYWHERE) == Response(1.0, 0.0, pytest.approx(5.0, rel=0.1))
+
+
+@pytest.mark.parametrize("gain", [1.0, 7.3])
+def test_flat_light_tells_the_gain(gain: float) -> None:
+    flat = np.random.default_rng(0).poisson(40.0, (8, 96, 96)) * gain
+    found = estimate_response(flat.astype(np.float32), EVERYWHERE)
+    assert found.gain == (1.0 if gain == 1 else pytest.approx(gain, rel=0.1))
+    assert found.read_noise == 0

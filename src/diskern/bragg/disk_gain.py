@@ -197,8 +197,11 @@ def _line(tiles: _Tiles, dark: float, whole: bool) -> tuple[float, float]:
         clear = (signal > CLEAR * error) & (x > 0)
         if not clear.any():
             # All alike: flat light, or nothing but noise.
-            flat = bool(x[-1] > np.sqrt(noise[-1]))
-            return (float(noise[-1] / x[-1]), 0.0) if flat else (1.0, float(np.sqrt(noise[0])))
+            if x[-1] <= np.sqrt(noise[-1]):
+                return 1.0, float(np.sqrt(noise[0]))
+            slope = gain = float(noise[-1] / x[-1])
+            read = 0.0
+            break
         signal = np.maximum(signal, 1e-30)
         slopes = np.where(clear, signal / np.maximum(x, 1e-30), np.inf)
         growth = np.minimum((pairs - read) / signal, MOST_SPREAD)
