@@ -11,7 +11,13 @@ from disk_patterns import grid_places, simulate
 
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disks import DiskOptions, Disks
-from diskern.bragg.find import DiskTask, find_bragg_vectors, prepare_search, sample_patterns
+from diskern.bragg.find import (
+    DiskTask,
+    find_bragg_vectors,
+    how_found,
+    prepare_search,
+    sample_patterns,
+)
 from diskern.errors import DiskernError
 from diskern.patterns.pattern import Pattern, Scan
 
@@ -188,3 +194,14 @@ def test_a_suspected_bias_is_a_note_until_it_is_named() -> None:
     with pytest.raises(DiskernError, match=r"no disk; .*--dark-level [12]"):
         prepare_search(hidden)
     assert not prepare_search(Scan.from_array(counts), probe, options=DiskOptions()).notes
+
+
+def test_probe_and_detector_are_told_in_words(finder: Finder) -> None:
+    options = DiskOptions(gain=12.5, read_noise=21.0)
+    vectors = find_bragg_vectors(numbered((4, 4, 32, 40)), PROBE, mask=ALL, options=options)
+    assert how_found(vectors.provenance) == {
+        "probe": "round, radius 3.00 px, rim 0.60 px, given",
+        "detector": "12.5 counts an electron, read-out noise 21 counts, dark level 0",
+    }
+    for strange in ({}, {"configuration": 3}, {"configuration": {"probe": {}, "options": None}}):
+        assert how_found(strange) == {}

@@ -80,6 +80,7 @@ class LearnedProposer:
         return {
             "weights": card.name,
             "sha256": card.sha256,
+            "calibration": dict(card.calibration),
             **known,
             "excitation": None if reader is None else reader.model.card.sha256,
         }

@@ -255,6 +255,32 @@ def sample_patterns(scan: Scan, count: int = SAMPLE) -> NDArray[np.float32]:
     return np.nan_to_num(np.stack(out), nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def how_found(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Probe and detector that vectors were found with, in words; empty where nobody said.
+
+    Parameters
+    ----------
+    provenance : of `BraggVectors`, of any origin.
+    """
+    about = provenance.get("configuration")
+    about = about if isinstance(about, Mapping) else {}
+    probe, options = about.get("probe"), about.get("options")
+    words: dict[str, str] = {}
+    if isinstance(probe, Mapping) and {"radius", "edge", "round"} <= set(probe):
+        shape = "round" if probe["round"] else "of any shape"
+        origin = "estimated from the scan" if provenance.get("probe_estimated") else "given"
+        words["probe"] = (
+            f"{shape}, radius {probe['radius']:.2f} px, rim {probe['edge']:.2f} px, {origin}"
+        )
+    if isinstance(options, Mapping) and options.get("gain") is not None:
+        dark, noise = options.get("dark") or 0.0, options.get("read_noise") or 0.0
+        words["detector"] = (
+            f"{options['gain']:.3g} counts an electron, read-out noise {noise:.3g} counts, "
+            f"dark level {dark:.4g}"
+        )
+    return words
+
+
 def _as_scan(scan: Scan | Pattern) -> Scan:
     if isinstance(scan, Scan):
         return scan

@@ -238,9 +238,12 @@ def summary(results: MapResults, written: list[Path]) -> dict[str, Any]:
 
 def show(results: MapResults, folder: Path) -> None:
     """The answer on the terminal."""
+    from diskern.bragg.find import how_found
     from diskern.cli._output import console
 
     out = console()
+    for name, words in how_found(results.vectors.provenance).items():
+        out.print(f"{name:<11} {words}", markup=False)
     parts = (results.lattices, results.calibration, results.strain, results.tilt)
     for part in parts:
         if part is not None:

@@ -40,6 +40,7 @@ def bragg(
 
     Example:  diskern bragg scan.h5 -o vectors.h5 --jobs 4
     """
+    from diskern.bragg.find import how_found
     from diskern.cli._search import Request, forget, search
 
     _check_ending(output)
@@ -55,6 +56,8 @@ def bragg(
         write_json(facts(vectors, output), json)
     if json != "-":
         console().print(repr(vectors), markup=False)
+        for name, words in how_found(vectors.provenance).items():
+            console().print(f"  {name:<11} {words}", markup=False)
         for note in vectors.provenance.get("notes", ()):
             console().print(f"note: {note}", markup=False)
         console().print(f"{'Already there' if there else 'Written'}: {output}", markup=False)

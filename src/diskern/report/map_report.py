@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern._version import __version__
+from diskern.bragg.find import how_found
 from diskern.bragg.vectors import BraggVectors
 from diskern.compute.files import write_text
 from diskern.errors import DiskernError
@@ -136,6 +137,7 @@ def _header(results: MapResults) -> Html:
     pairs: list[tuple[str, Any]] = [
         ("Scan", f"{ny} × {nx} patterns of {' × '.join(map(str, vectors.pattern_shape))} px"),
         ("Bragg vectors", f"{len(vectors):,} disks, {np.median(vectors.counts):.0f} a pattern"),
+        *((name.capitalize(), words) for name, words in how_found(vectors.provenance).items()),
     ]
     if lattices is not None:
         missing = [
