@@ -57,7 +57,7 @@ def bragg(
     if json != "-":
         console().print(repr(vectors), markup=False)
         for name, words in how_found(vectors.provenance).items():
-            console().print(f"  {name:<11} {words}", markup=False)
+            console().print(f"  {name:<16} {words}", markup=False)
         for note in vectors.provenance.get("notes", ()):
             console().print(f"note: {note}", markup=False)
         console().print(f"{'Already there' if there else 'Written'}: {output}", markup=False)
