@@ -51,6 +51,7 @@ from diskern.train.disks_evaluate import (
 )
 from diskern.train.disks_fourier import image_peaks
 from diskern.train.disks_recipe import DisksRecipe
+from diskern.train.disks_verdict import probe_of
 from diskern.train.samples import Block
 from diskern.train.train_finish import finder_of
 from diskern.train.train_recipe import TrainRecipe
@@ -94,13 +95,9 @@ def measured(model: Model | None):  # type: ignore[no-untyped-def]
 
     def finder(block: Block, probe: NDArray[np.float32]) -> Proposals:
         energy, scale = (float(block[n][0]) for n in ("energy", "pixel_size"))
-        radius, edge, hole = (float(block[n][0]) for n in ("radius", "edge", "hole"))
-        shape = Probe.synthetic((probe.shape[0], probe.shape[1]), radius, edge)
-        if hole:
-            shape = replace(shape, image=probe.astype(np.float64), round=False)
         known = {"energy": energy, "pixel_size": scale}
         proposer = None if model is None else LearnedProposer.of(model, **known)
-        d = find_disks(block["image"].astype(np.float32), shape, proposer=proposer)
+        d = find_disks(block["image"].astype(np.float32), probe_of(block), proposer=proposer)
         sure = np.full(len(d), 0.999)
         read = (d.v_g, d.sigma_v_g, d.q_z, d.sigma_q_z)
         place = np.hypot(d.sigma_row, d.sigma_col) / np.sqrt(2)

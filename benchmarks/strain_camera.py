@@ -46,7 +46,8 @@ def one(seed: str, instrument: str, folder: Path) -> None:
     diskern("simulate", "scan", *words)
     parts = json.loads(facts.read_text())["instrument"]
     dark = sum(part.get("pedestal", 0.0) for part in parts)
-    diskern("map", str(scan), "-o", str(folder / "maps"), "--dark-level", str(dark))
+    told = ["--dark-level", str(dark)] if dark else []
+    diskern("map", str(scan), "-o", str(folder / "maps"), *told)
     with h5py.File(folder / "maps" / "maps.h5") as maps, h5py.File(scan) as file:
         truth, strain = file["truth"][()], maps["strain"]
         line = f"{instrument} {seed}: {np.isfinite(strain['e_xx'][()]).mean():.0%} of the positions"

@@ -201,7 +201,9 @@ def test_probe_and_detector_are_told_in_words(finder: Finder) -> None:
     vectors = find_bragg_vectors(numbered((4, 4, 32, 40)), PROBE, mask=ALL, options=options)
     assert how_found(vectors.provenance) == {
         "probe": "round, radius 3.00 px, rim 0.60 px, given",
-        "detector": "12.5 counts an electron, read-out noise 21 counts, dark level 0",
+        "detector": "12.5 counts per electron, read-out noise 21 counts, dark level 0",
     }
+    plain = find_bragg_vectors(numbered((4, 4, 32, 40)), PROBE, options=DiskOptions(gain=1.0))
+    assert how_found(plain.provenance)["detector"] == "counts electrons"
     for strange in ({}, {"configuration": 3}, {"configuration": {"probe": {}, "options": None}}):
         assert how_found(strange) == {}

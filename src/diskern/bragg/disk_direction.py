@@ -21,7 +21,7 @@ FAR = 1.5
 """Radii from the direct beam from which on the direction of g is known."""
 
 
-def directed(disks: Disks, shape: tuple[int, int], radius: float) -> Disks:
+def directed(disks: Disks, shape: tuple[int, ...], radius: float) -> Disks:
     """The disks with covariances longer along g than across.
 
     Parameters

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_fit import Tables
+from diskern.bragg.disk_neighbours import beside
 from diskern.bragg.disk_probe import Probe
 from diskern.bragg.disk_windows import Rim, Windows, windows_at
 from diskern.bragg.disks import Candidates, Disks
@@ -89,12 +90,7 @@ def left_free(
 
 def crowded(found: Disks, distance: float) -> NDArray[np.int64]:
     """Patterns in which two disks are nearer than a distance in px."""
-    if len(found) == 0:
-        return np.zeros(0, np.int64)
-    apart = 10 * distance + 2 * float(np.abs([found.row, found.col]).max())
-    tree = cKDTree(np.stack([found.row, found.col, found.pattern * apart], axis=1))
-    pairs = tree.query_pairs(distance, output_type="ndarray")
-    return np.unique(found.pattern[pairs[:, 0]])
+    return np.unique(found.pattern[beside(found.pattern, found.row, found.col, distance)])
 
 
 def _reaching(found: Disks, part: Candidates, distance: float) -> Disks:

@@ -70,12 +70,12 @@ def find_disks(
     if proposer is None:
         searched = _ranked(search_disks(seen.lit, probe, mask=seen.good, options=chosen))
         found = _measure_in_rounds(seen.lit, probe, searched, seen.good, chosen)
+        found = directed(found, probe.image.shape, probe.radius)
     else:
         named, measured = _named(seen, probe, proposer, chosen)
         verdict = getattr(proposer, "verdict", Verdict())
         believed = measured.select(verdict(named, measured, OVERLAP * least_size(probe)))
         found = accept(believed, probe, seen.lit.shape, chosen, PROPOSED)
-    found = directed(found, (seen.good.shape[0], seen.good.shape[1]), probe.radius)
     if isinstance(proposer, Reader) and probe.round:
         found = proposer.read(found, seen.electrons, probe.radius)
     gain = seen.response.gain
@@ -167,6 +167,7 @@ def _named(
         contrast=isinstance(proposer, Reader) and probe.round,
         start=STARTS,
     )
+    found = directed(found, probe.image.shape, probe.radius)
     return named, _held(found, named, WANDERED * least_size(probe))
 
 

@@ -25,6 +25,8 @@ EDGE = 1e-6
 class Verdict:
     """How the two are weighed; `diskern.train.disks_verdict` fits it to a network.
 
+    For proposers without a card the weights are those of an earlier network.
+
     Attributes
     ----------
     weights : of `verdict_features`.

@@ -217,7 +217,7 @@ CENTRED = 0.12
 """Share of a pattern's width by which the direct beam usually lies off its middle."""
 
 
-def directness(position: ArrayLike, intensity: ArrayLike, shape: tuple[int, int]) -> Floats:
+def directness(position: ArrayLike, intensity: ArrayLike, shape: tuple[int, ...]) -> Floats:
     """(N,) how likely disks are the direct beam, as a logarithm: bright, and near the middle.
 
     In thick crystals a diffracted beam often outshines it; and some patterns lie far off the

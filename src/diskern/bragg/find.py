@@ -273,10 +273,16 @@ def how_found(provenance: Mapping[str, Any]) -> dict[str, str]:
             f"{shape}, radius {probe['radius']:.2f} px, rim {probe['edge']:.2f} px, {origin}"
         )
     if isinstance(options, Mapping) and options.get("gain") is not None:
+        gain = float(options["gain"])
         dark, noise = options.get("dark") or 0.0, options.get("read_noise") or 0.0
+        counting = gain == 1 and not dark and not noise
         words["detector"] = (
-            f"{options['gain']:.3g} counts an electron, read-out noise {noise:.3g} counts, "
-            f"dark level {dark:.4g}"
+            "counts electrons"
+            if counting
+            else (
+                f"{gain:.3g} counts per electron, read-out noise {noise:.3g} counts, dark level "
+                f"{dark:.4g}"
+            )
         )
     return words
 
