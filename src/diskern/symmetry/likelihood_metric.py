@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 TYPICAL_AXIS = 6.5
 """Median of a conventional cell edge in Å in the prior."""
@@ -24,8 +25,11 @@ LENGTH_SPREAD = 0.45
 """Standard deviation of the logarithm of a cell edge."""
 ANGLE_SPREAD = np.radians(15.0)
 """Standard deviation of a free cell angle about 90°."""
-TAIL = 8.0
-"""Degrees of freedom of the t distribution of shape errors: distortion has outliers."""
+TAIL = 3.0
+"""Degrees of freedom of the t distribution of the shape errors of a net: most lenses distort
+little, some a lot, and one pattern's distortion says nothing of another's."""
+ROBUST_STEPS = 2
+"""Steps of a fit, after those that bring it near, in which nets that are far off count less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +139,7 @@ class MetricFit:
     ----------
     log_evidence : (N,) ln density of the measured shapes, cell parameters integrated out.
     phi : (N, F) most probable free parameters.
-    misfit : (N,) χ² of the shapes at ``phi``.
+    misfit : (N,) χ² of the shapes at ``phi``, all nets together.
     """
 
     log_evidence: Floats
@@ -155,6 +159,8 @@ def fit_cells(
     scale_spread: float,
     start: Floats | None = None,
     steps: int = 7,
+    there: Bools | None = None,
+    robust: int = ROBUST_STEPS,
 ) -> MetricFit:
     """Most probable cell and evidence of each hypothesis.
 
@@ -165,44 +171,52 @@ def fit_cells(
     covariance : (K, 3, 3) of the shapes.
     scale_spread : standard deviation of the logarithm of a scale that all nets share.
     start : (N, F) where to begin; the prior mean by default.
+    there : (N, K) nets that the hypothesis speaks of; all by default.
+    robust : last steps in which nets that are far off count for less.
     """
     n, k = basis.shape[:2]
     nets = basis.astype(np.float64)
+    count = np.ones((n, k)) if there is None else there.astype(np.float64)
     whiten = np.linalg.inv(np.linalg.cholesky(covariance))
     prior = np.diag(cell.spread**2)
     lengths = (cell.free[:, :3] != 0).any(1).astype(float)
     # A shared unknown scale is one more uncertainty of all cell lengths together.
     precision = np.linalg.inv(prior + scale_spread**2 * np.outer(lengths, lengths))
     phi = np.tile(cell.mean, (n, 1)) if start is None else start.copy()
-    for _ in range(steps):
+    for step in range(steps):
         y, slope = shapes(nets, cell, phi)
+        residual = ((shape - y)[..., None, :] * whiten).sum(-1)
+        weight = count
+        if step >= steps - robust:
+            weight = count * (TAIL + 3) / (TAIL + np.maximum((residual**2).sum(-1), 3.0))
         jacobian = (whiten @ slope).reshape(n, 3 * k, -1)
-        residual = ((shape - y)[..., None, :] * whiten).sum(-1).reshape(n, 3 * k, 1)
-        across = jacobian.swapaxes(1, 2)
+        across = jacobian.swapaxes(1, 2) * np.repeat(weight, 3, axis=1)[:, None]
         hessian = across @ jacobian + precision
-        gradient = (across @ residual)[..., 0] + (cell.mean - phi) @ precision
-        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        largest = np.abs(step / cell.spread).max(1, keepdims=True)
-        phi = phi + step * np.minimum(1.0, 1.5 / np.maximum(largest, 1e-12))
+        gradient = (across @ residual.reshape(n, 3 * k, 1))[..., 0] + (cell.mean - phi) @ precision
+        change = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        largest = np.abs(change / cell.spread).max(1, keepdims=True)
+        phi = phi + change * np.minimum(1.0, 1.5 / np.maximum(largest, 1e-12))
     # The last derivatives serve for the curvature; the last step was tiny where a net fits.
     y, _ = shapes(nets, cell, phi)
-    misfit = (((shape - y)[..., None, :] * whiten).sum(-1) ** 2).sum((1, 2))
+    misfit = count * (((shape - y)[..., None, :] * whiten).sum(-1) ** 2).sum(-1)
     away = phi - cell.mean
     # In the tail the shape errors follow a t distribution rather than a normal one.
-    data = -0.5 * (TAIL + 3 * k) * np.log1p(misfit / TAIL)
+    data = -0.5 * (TAIL + 3) * np.log1p(misfit / TAIL).sum(1)
     log_evidence = (
         data
-        - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1].sum()
+        - 0.5 * count @ np.linalg.slogdet(2 * np.pi * covariance)[1]
         - 0.5 * ((away @ precision) * away).sum(1)
         + 0.5 * np.linalg.slogdet(precision)[1]
         - 0.5 * np.linalg.slogdet(hessian)[1]
     )
-    return MetricFit(log_evidence, phi, misfit)
+    return MetricFit(log_evidence, phi, misfit.sum(1))
 
 
-def freedom(basis: Ints, cell: Cell, phi: Floats) -> Ints:
+def freedom(basis: Ints, cell: Cell, phi: Floats, there: Bools | None = None) -> Ints:
     """(N,) how many free parameters the shapes of (N, K) nets depend on, scale apart."""
     _, jacobian = shapes(basis.astype(np.float64), cell, phi)
+    if there is not None:
+        jacobian = jacobian * there[..., None, None]
     n, k, _, f = jacobian.shape
     flat = jacobian.reshape(n, 3 * k, f)
     # Lengths only matter against one another.

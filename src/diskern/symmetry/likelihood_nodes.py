@@ -45,6 +45,9 @@ class NodeModel:
     lit : share of forbidden nodes lit where there is double diffraction.
     lit_level : their mean intensity relative to the envelope.
     stray : share of forbidden nodes lit weakly in a pattern without double diffraction.
+    uneven : probability that equivalent nodes of a pattern share no intensity at all, for the
+        crystal is tilted or bent; Friedel mates that agree make it improbable.
+    power : of the likelihood of a pattern's nodes: their intensities are not independent.
     """
 
     weak: float = 0.12
@@ -55,6 +58,12 @@ class NodeModel:
     lit: float = 0.8
     lit_level: float = 0.15
     stray: float = 0.02
+    uneven: float = 0.3
+    power: float = 0.5
+
+
+ALONE = np.eye(2, dtype=np.int64)[None]
+"""The symmetry under which every node stands for itself."""
 
 
 class Latent(NamedTuple):
@@ -145,14 +154,21 @@ class NodeLikelihood:
             for n, i in enumerate(map(tuple, self.indices.tolist()))
             if (-i[0], -i[1]) in place and i > (0, 0)
         ]
-        both = [(a, b) for a, b in pairs if self.observed[a] and self.observed[b]]
-        if not both:
+        seen = [(a, b) for a, b in pairs if self.observed[a] or self.observed[b]]
+        if not seen:
             return 0.5, 0
-        first, second = np.array(both).T
-        ratio = np.log(self._intensity[first] / self._intensity[second])
+        # Of a dark node only a bound is known, so that of two mates one may be fainter still.
+        level = np.log(np.where(self.observed, self._intensity, self._limit))
+        first, second = np.array(seen).T
+        first, second = (
+            np.where(self.observed[first], first, second),
+            np.where(self.observed[first], second, first),
+        )
+        ratio = level[first] - level[second]
+        ratio = np.where(self.observed[second], ratio, np.maximum(ratio, 0.0))
         # A prior of three pairs at 0.3 steadies the estimate; 0.1 is as alike as spots get.
         spread = np.sqrt((np.minimum(np.abs(ratio), 6.0) ** 2).sum() / 2 + 3 * 0.3**2)
-        return float(max(spread / np.sqrt(len(both) + 3), 0.1)), len(both)
+        return float(max(spread / np.sqrt(len(seen) + 3), 0.1)), len(seen)
 
     @cached_property
     def _on_grid(self) -> Floats:
@@ -164,7 +180,8 @@ class NodeLikelihood:
         seen = np.logaddexp(
             np.log(0.97) - 0.5 * z**2 - np.log(width * np.sqrt(2 * np.pi)), np.log(0.03 / 17.0)
         )
-        return np.asarray(np.where(self.observed[:, None], seen, log_ndtr(z)))
+        dark = np.logaddexp(np.log(0.97) + log_ndtr(z), np.log(0.03))
+        return np.asarray(np.where(self.observed[:, None], seen, dark))
 
     @cached_property
     def _if_dark(self) -> Floats:
@@ -182,6 +199,13 @@ class NodeLikelihood:
         code = (images[..., 0] + reach) * (2 * reach + 1) + images[..., 1] + reach
         _, label = np.unique(code.min(0), return_inverse=True)
         return np.asarray(label, dtype=np.int64).reshape(-1)
+
+    def under(self, group: Ints, rows: tuple[Row, ...]) -> float:
+        """Log-likelihood of all nodes under the symmetry of a net and its thinned rows."""
+        uneven = self.model.uneven
+        even = np.log1p(-uneven) + self.classes(group).rows(rows)
+        odd = np.log(uneven) + self.classes(ALONE).rows(rows)
+        return self.model.power * float(np.logaddexp(even, odd))
 
     def classes(self, group: Ints) -> ClassLikelihood:
         """Likelihoods of every node class where the group's equivalents share intensities."""

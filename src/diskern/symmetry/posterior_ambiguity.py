@@ -16,7 +16,7 @@ from diskern.symmetry.hypotheses_zones import Row, plane_basis, stabiliser, zone
 from diskern.symmetry.identification import ZoneAxis
 from diskern.symmetry.likelihood_metric import freedom
 from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
-from diskern.symmetry.reasoner_joint import Combination
+from diskern.symmetry.reasoner_joint import DOUBTED, Combination
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ def zone_posteriors(
     results: Sequence[Combination], head: DiffractionSymbol, probability: Floats, count: int
 ) -> tuple[tuple[ZoneAxis, ...], ...]:
     """Zone axes of each pattern within the crystal system of the best symbol."""
-    tables: list[dict[tuple[int, int, int], float]] = [{} for _ in range(count)]
+    tables: list[dict[tuple[int, int, int] | None, float]] = [{} for _ in range(count)]
     for result in results:
         if result.block.system != head.system or not len(result.nets):
             continue
@@ -44,12 +44,15 @@ def zone_posteriors(
         joint = result.metric[:, None] + result.nodes - np.where(share > 0, evidence, 0.0)
         weight = np.where(share > 0, np.exp(np.minimum(joint, 0.0)) * share, 0.0).sum(1)
         for t, w in enumerate(weight.tolist()):
-            for table, (u, v, x) in zip(tables, result.uvw(t).tolist(), strict=True):
-                table[u, v, x] = table.get((u, v, x), 0.0) + w
+            for i, table in enumerate(tables):
+                zone = result.zone(t, i)
+                table[zone] = table.get(zone, 0.0) + w
     ranked = []
     for table in tables:
+        # What is left to none of them is the probability that the net is misread.
         total = max(sum(table.values()), 1e-300)
-        axes = [ZoneAxis(uvw, w / total) for uvw, w in table.items() if w > 1e-4 * total]
+        named = [(zone, w / total) for zone, w in table.items() if zone is not None]
+        axes = [ZoneAxis(zone, share) for zone, share in named if share > 1e-4]
         ranked.append(tuple(sorted(axes, key=lambda z: -z.probability)[:10]))
     return tuple(ranked)
 
@@ -90,12 +93,14 @@ def ambiguity_set(
     wanted = []
     for i, pattern in enumerate(patterns):
         net = int(best.nets[chosen, i])
+        if net == DOUBTED:
+            continue
         nodes = NodeLikelihood(pattern, model)
         dark = darkened(rows_of(best.block, net, which), nodes.indices)
         turns = best.block.groups[int(best.block.group[net])]
         shows = nodes.scatter < SYMMETRIC and nodes.pairs >= 3
         label = nodes.orbits(turns) if shows else None
-        wanted.append((nodes, dark, label))
+        wanted.append((i, nodes, dark, label))
     own = _freedom(best, np.array([chosen]))[0]
     limit = float(best.misfit[chosen]) + 9.0 * len(patterns)
     alike: set[int] = set(head.space_groups)
@@ -107,7 +112,7 @@ def ambiguity_set(
         if not len(fits):
             continue
         same = np.ones((len(fits), len(result.block.symbols)), dtype=bool)
-        for i, (nodes, dark, label) in enumerate(wanted):
+        for i, nodes, dark, label in wanted:
             same &= _alike(result.block, result.nets[fits, i], nodes, dark, label)
         for s in np.flatnonzero(same.any(0)):
             alike.update(result.block.symbols[s].space_groups)
@@ -115,7 +120,10 @@ def ambiguity_set(
 
 
 def _freedom(result: Combination, which: Ints) -> Ints:
-    return freedom(result.block.basis[result.nets[which]], result.block.cell, result.phi[which])
+    nets = result.nets[which]
+    return freedom(
+        result.block.basis[nets], result.block.cell, result.phi[which], nets != DOUBTED
+    )
 
 
 def _alike(
@@ -124,9 +132,12 @@ def _alike(
     """(T, S) whether a symbol with that net predicts the same node states and orbits."""
     unique, place = np.unique(nets, return_inverse=True)
     table = np.zeros((len(unique), len(block.symbols)), dtype=bool)
+    # A doubted net predicts nothing, so it is like none.
     known: dict[int, bool] = {}
     turned: dict[int, bool] = {}
     for row, net in enumerate(unique.tolist()):
+        if net == DOUBTED:
+            continue
         group = int(block.group[net])
         if label is not None:
             if group not in turned:
@@ -159,7 +170,7 @@ def next_zone(
     if len(rivals) < 2:
         return None, ()
     weight /= weight.sum()
-    seen = {tuple(u) for u in best.uvw(chosen).tolist()}
+    seen = {best.zone(chosen, i) for i in range(best.nets.shape[1])}
     gains: list[tuple[float, tuple[int, int, int], list[list[DiffractionSymbol]]]] = []
     for u, v, w in zones(block.laue_class, LOW_INDEX).uvw.tolist():
         if (u, v, w) in seen:

@@ -16,7 +16,7 @@ from diskern.symmetry.hypotheses_zones import Row
 from diskern.symmetry.likelihood_metric import reciprocal_metric, shapes
 from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
 from diskern.symmetry.posterior_ambiguity import SYMMETRIC, rows_of
-from diskern.symmetry.reasoner_joint import Combination
+from diskern.symmetry.reasoner_joint import DOUBTED, Combination
 
 Ints = NDArray[np.int64]
 
@@ -50,8 +50,14 @@ def sentences(
     )
     for i, pattern in enumerate(patterns):
         net = int(best.nets[chosen, i])
-        nodes = NodeLikelihood(pattern, model)
         label = f"pattern {i + 1}" if len(patterns) > 1 else "the pattern"
+        if net == DOUBTED:
+            lines.append(
+                f"{label}: its net fits no zone of the cell of the others; it is set aside as "
+                "misread, or of another crystal"
+            )
+            continue
+        nodes = NodeLikelihood(pattern, model)
         lines.append(_metric(best, chosen, i, pattern, label))
         for row in rows_of(best.block, net, which):
             text = _row(row, best.block.basis[net], nodes)
@@ -66,7 +72,7 @@ def _metric(best: Combination, chosen: int, i: int, pattern: PatternEvidence, la
     shape, _ = shapes(basis[None, None], best.block.cell, best.phi[chosen][None])
     error = pattern.shape - shape[0, 0]
     ratio = abs(np.expm1(error[1] - error[0]))
-    zone = best.uvw(chosen)[i].tolist()
+    zone = list(best.zone(chosen, i) or ())
     first, second = (_hkl(h) for h in best.block.basis[best.nets[chosen, i]])
     return (
         f"{label}: the net ({first}, {second}) fits zone {zone} within {ratio:.2%} in the ratio "

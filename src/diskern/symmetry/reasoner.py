@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from diskern.crystal.extinction_groups import DiffractionSymbol, diffraction_symbols
 from diskern.errors import DiskernError
 from diskern.symmetry.evidence import PatternEvidence
+from diskern.symmetry.hypotheses import Block
+from diskern.symmetry.hypotheses_table import block as block_of
 from diskern.symmetry.hypotheses_table import blocks
 from diskern.symmetry.joined import Witness
 from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
 from diskern.symmetry.posterior import Posterior, Prior, groups_from, leading, of_symbols
 from diskern.symmetry.posterior_ambiguity import ambiguity_set, next_zone, zone_posteriors
 from diskern.symmetry.posterior_reasons import best_cell, sentences
-from diskern.symmetry.reasoner_joint import Combination, Relation, combine
-from diskern.symmetry.reasoner_single import measured_shapes, single
+from diskern.symmetry.reasoner_joint import DOUBT, Combination, Measured, Relation, combine
+from diskern.symmetry.reasoner_single import Single, measured_shapes, of_any_net, single
 
 Floats = NDArray[np.float64]
 
@@ -137,12 +139,17 @@ def weigh(
             )
     nodes = [NodeLikelihood(p, settings.node_model) for p in patterns]
     shape, covariance, scale = measured_shapes(patterns)
-    results = []
-    for block in blocks():
-        if settings.systems and block.system not in settings.systems:
-            continue
-        singles = [
-            single(block, nodes[i], shape[i], covariance[i], scale) for i in range(len(patterns))
-        ]
-        results.append(combine(block, singles, shape, covariance, scale, settings.relations))
-    return results
+
+    def singles(block: Block) -> list[Single]:
+        parts = zip(nodes, shape, covariance, strict=True)
+        return [single(block, node, one, spread, scale) for node, one, spread in parts]
+
+    anything = block_of("-1")
+    free = singles(anything)
+    doubt = np.array([of_any_net(anything, one) for one in free]) + np.log(DOUBT)
+    measured = Measured(shape, covariance, scale, doubt, settings.relations)
+    return [
+        combine(block, free if block is anything else singles(block), measured)
+        for block in blocks()
+        if not settings.systems or block.system in settings.systems
+    ]

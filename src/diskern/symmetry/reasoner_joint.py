@@ -1,9 +1,15 @@
-"""Several patterns, one crystal: combinations of net hypotheses that share a cell."""
+"""Several patterns, one crystal: combinations of net hypotheses that share a cell.
+
+Patterns are added one by one, the most decided first.  A cell is fitted only to combinations
+whose nets agree on the rows that they have in common (`reasoner_rows`).  One net may be of
+another grain, misread, or of a zone that nobody looks at: each is doubted, so that no more than
+half of them can be set aside, and counts then as a triclinic net of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,19 +19,31 @@ from diskern.crystal.spacegroups import laue_operations
 from diskern.symmetry.hypotheses import Block
 from diskern.symmetry.likelihood_metric import fit_cells, reciprocal_metric, shapes
 from diskern.symmetry.likelihood_nodes import log_sum
+from diskern.symmetry.reasoner_rows import CommonRows
 
 if TYPE_CHECKING:
     from diskern.symmetry.reasoner_single import Single
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
-MOST_KEPT = 250
-"""Combinations carried from one pattern to the next."""
-MOST_FITTED = 2000
+MOST_KEPT = 400
+"""Combinations carried from one pattern to the next, whatever their symbols."""
+MOST_OF_SYMBOL = 40
+"""Those carried for the sake of each symbol."""
+MOST_SINGLES = 2000
+"""Nets of a pattern that are combined with others."""
+MOST_FITTED = 4000
 """Combinations for which a common cell is fitted."""
+DEPTH = 30.0
+"""Combinations that are e^-30 worse than the best of their symbol are dropped."""
 LOOSE = 0.08
-"""Shape tolerance of the first, linear, comparison of two cells; it only sorts."""
+"""Shape tolerance of the mean of two cells, from which a fit starts."""
+DOUBT = 0.03
+"""Probability that the net of a pattern is none of those looked at."""
+DOUBTED = -1
+"""In place of a net that is doubted."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +57,32 @@ class Relation:
 
 
 @dataclass(frozen=True, eq=False)
+class Measured:
+    """What all patterns of a crystal were measured to be.
+
+    Attributes
+    ----------
+    shape : (K, 3) ln|a|, ln|b| (1/Å) and γ of the nets.
+    covariance : (K, 3, 3) of the shapes.
+    scale : standard deviation of the logarithm of a scale that all share.
+    doubt : (K,) log evidence of each pattern should its net be none of those looked at.
+    relations : measured angles between zone axes.
+    """
+
+    shape: Floats
+    covariance: Floats
+    scale: float
+    doubt: Floats
+    relations: Sequence[Relation] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Combination:
     """Joint hypotheses of one block, a net for each of K patterns.
 
     Attributes
     ----------
-    nets : (T, K) indices into the block.
+    nets : (T, K) indices into the block; `DOUBTED` where a pattern is not believed.
     metric : (T,) log evidence of shapes and relations with the log prior of zones.
     nodes : (T, S) log-likelihood of all node states under each symbol.
     phi : (T, F) most probable free cell parameters.
@@ -69,38 +107,71 @@ class Combination:
         """The most probable combination for one symbol of the block."""
         return int((self.metric + self.nodes[:, symbol]).argmax())
 
-    def uvw(self, combination: int) -> Ints:
-        """(K, 3) zone axes of a combination."""
-        zone = self.block.zone[self.nets[combination]]
-        return np.asarray(self.block.zones.uvw[zone])
+    def zone(self, combination: int, pattern: int) -> tuple[int, int, int] | None:
+        """Zone axis of a pattern in a combination; None where its net is doubted."""
+        net = self.nets[combination, pattern]
+        if net == DOUBTED:
+            return None
+        u, v, w = self.block.zones.uvw[self.block.zone[net]].tolist()
+        return u, v, w
+
+    def select(self, keep: Ints) -> Combination:
+        """The combinations at an index array."""
+        return Combination(
+            self.block,
+            self.nets[keep],
+            self.metric[keep],
+            self.nodes[keep],
+            self.phi[keep],
+            self.misfit[keep],
+        )
 
 
-def combine(
-    block: Block,
-    singles: Sequence[Single],
-    shape: Floats,
-    covariance: Floats,
-    scale: float,
-    relations: Sequence[Relation],
-) -> Combination:
+def combine(block: Block, singles: Sequence[Single], measured: Measured) -> Combination:
     """All patterns of a block together, those hypotheses first that explain most."""
-    first = singles[0]
-    joint = Combination(
+    if block.laue_class == "-1":
+        joint = _of_single(block, singles[0])
+        for i in range(1, len(singles)):
+            joint = _independent(joint, singles[i], _known(measured, i, range(i)))
+        return joint
+    order = np.argsort([_undecided(block, s) for s in singles], kind="stable").tolist()
+    rows = CommonRows(block, measured.shape, measured.covariance)
+    joint = _undetermined(block)
+    for place, i in enumerate(order):
+        seen = order[: place + 1]
+        found = _extended(joint, singles, seen, measured, rows) if place else _of_single(block, singles[i])
+        joint = _strongest(_doubting(joint, found, measured.doubt[i], len(order) // 2))
+    return replace(joint, nets=joint.nets[:, np.argsort(order)])
+
+
+def _of_single(block: Block, one: Single) -> Combination:
+    return Combination(
         block,
-        first.net[:, None],
-        first.fit.log_evidence + block.log_prior[first.net],
-        first.nodes,
-        first.fit.phi,
-        first.fit.misfit,
+        one.net[:, None],
+        one.fit.log_evidence + block.log_prior[one.net],
+        one.nodes,
+        one.fit.phi,
+        one.fit.misfit,
     )
-    for i in range(1, len(singles)):
-        if not len(joint.nets):
-            joint = _nothing(joint, i)
-        elif block.laue_class == "-1":
-            joint = _independent(joint, singles[i], [r for r in relations if r.second == i])
-        else:
-            joint = _extended(joint, singles[i], i, shape, covariance, scale, relations)
-    return joint
+
+
+def _undecided(block: Block, one: Single) -> float:
+    """Entropy of the nets of one pattern: those that say most come first."""
+    score = one.fit.log_evidence + block.log_prior[one.net] + one.nodes.max(1, initial=-np.inf)
+    alive = score[np.isfinite(score)]
+    if not len(alive):
+        return -1.0
+    share = np.exp(alive - log_sum(alive))
+    return float(-(share * np.log(np.maximum(share, 1e-300))).sum())
+
+
+def _known(measured: Measured, i: int, others: Sequence[int]) -> list[Relation]:
+    """Relations of a pattern with those that came before, as (earlier, i)."""
+    return [
+        r
+        for r in measured.relations
+        if (r.second == i and r.first in others) or (r.first == i and r.second in others)
+    ]
 
 
 def _independent(joint: Combination, other: Single, relations: Sequence[Relation]) -> Combination:
@@ -128,84 +199,129 @@ def _independent(joint: Combination, other: Single, relations: Sequence[Relation
 
 def _extended(
     joint: Combination,
-    other: Single,
-    i: int,
-    shape: Floats,
-    covariance: Floats,
-    scale: float,
-    relations: Sequence[Relation],
+    singles: Sequence[Single],
+    order: Sequence[int],
+    measured: Measured,
+    rows: CommonRows,
 ) -> Combination:
-    block = joint.block
-    left = _strongest(joint.metric + joint.nodes.max(1))
-    right = _strongest(other.fit.log_evidence + block.log_prior[other.net] + other.nodes.max(1))
-    a, b = _compatible(joint, other, left, right, i, shape)
+    """One pattern more: the last of ``order``, whose others ``joint`` holds in that order."""
+    block, i = joint.block, order[-1]
+    other = singles[i]
+    own = other.fit.log_evidence + block.log_prior[other.net]
+    right = np.argsort(own + other.nodes.max(1, initial=-np.inf))[::-1][:MOST_SINGLES]
+    a, b = _agreeing(joint, other, own, right, order, rows)
     nodes = joint.nodes[a] + other.nodes[b]
-    alive = np.isfinite(nodes.max(1, initial=-np.inf))
-    a, b, nodes = a[alive], b[alive], nodes[alive]
-    if not len(a):
-        return _nothing(joint, i)
     nets = np.c_[joint.nets[a], other.net[b]]
-    start = _middle(joint, other, a, b)
-    here = slice(0, i + 1)
-    fit = fit_cells(
-        block.basis[nets], block.cell, shape[here], covariance[here], scale, start=start
+    found = _nothing(block, len(order))
+    if len(a):
+        there = nets != DOUBTED
+        seen = list(order)
+        fit = fit_cells(
+            block.basis[nets],
+            block.cell,
+            measured.shape[seen],
+            measured.covariance[seen],
+            measured.scale,
+            start=_middle(joint, other, a, b),
+            there=there,
+        )
+        metric = fit.log_evidence + np.where(there, block.log_prior[nets], 0.0).sum(1)
+        metric = metric + np.where(there[:, :-1], 0.0, measured.doubt[seen[:-1]]).sum(1)
+        found = Combination(block, nets, metric, nodes, fit.phi, fit.misfit)
+        for relation in _known(measured, i, order[:-1]):
+            metric = metric + _angle_evidence(found, order, relation)
+        found = replace(found, metric=metric)
+    return found
+
+
+def _agreeing(
+    joint: Combination,
+    other: Single,
+    own: Floats,
+    right: Ints,
+    order: Sequence[int],
+    rows: CommonRows,
+) -> tuple[Ints, Ints]:
+    """Pairs of (joint, other) that are worth a fit."""
+    score = (joint.metric + joint.nodes.max(1))[:, None] + (own + other.nodes.max(1))[right]
+    for column, earlier in enumerate(order[:-1]):
+        score += rows.agreement(earlier, joint.nets[:, column], order[-1], other.net[right])
+    flat = score.reshape(-1)
+    most = min(4 * MOST_FITTED, flat.size)
+    first = np.argpartition(flat, flat.size - most)[-most:]
+    a, b = np.unravel_index(first, score.shape)
+    # No symbol need allow both nets, nor like both as the best of each do.
+    liked = (joint.nodes[a] + other.nodes[right[b]]).max(1, initial=-np.inf)
+    exact = flat[first] - joint.nodes.max(1)[a] - other.nodes.max(1)[right[b]] + liked
+    exact = np.where(np.isnan(exact), -np.inf, exact)
+    best = np.argsort(exact)[::-1][:MOST_FITTED]
+    best = best[np.isfinite(exact[best])]
+    return a[best], right[b[best]]
+
+
+def _doubting(
+    joint: Combination, found: Combination, doubt: float, most: int
+) -> Combination:
+    """Combinations of one pattern more, or with that pattern set aside.
+
+    Parameters
+    ----------
+    joint : without the pattern.
+    found : with it.
+    doubt : log evidence of the pattern when its net is doubted.
+    most : nets of a combination that may be doubted.
+    """
+    some = np.flatnonzero((joint.nets == DOUBTED).sum(1) < most)
+    return Combination(
+        joint.block,
+        np.r_[found.nets, np.c_[joint.nets[some], np.full(len(some), DOUBTED)]],
+        np.r_[found.metric, joint.metric[some] + doubt],
+        np.r_[found.nodes, joint.nodes[some]],
+        np.r_[found.phi, joint.phi[some]],
+        np.r_[found.misfit, joint.misfit[some]],
     )
-    metric = fit.log_evidence + block.log_prior[nets].sum(1)
-    for relation in (r for r in relations if r.second == i):
-        metric = metric + _angle_evidence(block, nets, fit.phi, relation)
-    keep = _strongest(metric + nodes.max(1, initial=-np.inf))
+
+
+def _undetermined(block: Block) -> Combination:
+    """No pattern yet: the cell that is held before any is seen."""
+    one = np.zeros(1)
     return Combination(
         block,
-        nets[keep],
-        metric[keep],
-        nodes[keep],
-        fit.phi[keep],
-        fit.misfit[keep],
+        np.zeros((1, 0), dtype=np.int64),
+        one,
+        np.zeros((1, len(block.symbols))),
+        block.cell.mean[None],
+        one,
     )
 
 
-def _nothing(joint: Combination, i: int) -> Combination:
+def _nothing(block: Block, patterns: int) -> Combination:
     """No symbol of the block has nets for all the patterns."""
-    f, s = joint.phi.shape[1], len(joint.block.symbols)
-    none = np.zeros(0)
-    nets = np.zeros((0, i + 1), dtype=np.int64)
-    return Combination(joint.block, nets, none, np.zeros((0, s)), np.zeros((0, f)), none)
+    none, f, s = np.zeros(0), len(block.cell.mean), len(block.symbols)
+    nets = np.zeros((0, patterns), dtype=np.int64)
+    return Combination(block, nets, none, np.zeros((0, s)), np.zeros((0, f)), none)
 
 
-def _strongest(score: Floats, depth: float = 30.0) -> Ints:
-    order: Ints = np.argsort(score)[::-1][:MOST_KEPT]
-    return np.asarray(order[score[order] > score[order[:1]] - depth])
+def _strongest(joint: Combination) -> Combination:
+    """Those worth going on with: the best of all, and of each symbol."""
+    score = joint.metric[:, None] + joint.nodes
+    best = np.argsort(score.max(1, initial=-np.inf))[::-1][:MOST_KEPT]
+    of_symbol = np.argsort(score, axis=0)[::-1][:MOST_OF_SYMBOL]
+    own = np.take_along_axis(score, of_symbol, 0)
+    of_symbol = of_symbol[np.isfinite(own) & (own > own[:1] - DEPTH)]
+    best = best[score.max(1)[best] > score.max(initial=-np.inf) - DEPTH]
+    return joint.select(np.union1d(best, of_symbol))
 
 
 def _information(block: Block, nets: Ints, phi: Floats) -> Floats:
     """(N, F, F) what (N, K) nets tell of the free parameters, at a loose tolerance."""
     _, jacobian = shapes(block.basis[nets].astype(np.float64), block.cell, phi)
+    jacobian = jacobian * (nets != DOUBTED)[..., None, None]
     # Lengths only up to scale: the difference of their logarithms, and the angle.
     ratio = jacobian[..., 0, :] - jacobian[..., 1, :]
     rows = np.stack([ratio, jacobian[..., 2, :]], -2) / LOOSE
     rows = rows.reshape(len(nets), -1, rows.shape[-1])
     return np.asarray(rows.swapaxes(1, 2) @ rows + np.diag(block.cell.spread**-2.0))
-
-
-def _compatible(
-    joint: Combination, other: Single, left: Ints, right: Ints, i: int, shape: Floats
-) -> tuple[Ints, Ints]:
-    """Pairs of (joint, other) worth a fit: those whose cells agree best, by a linear estimate."""
-    block = joint.block
-    one = np.linalg.inv(_information(block, joint.nets[left], joint.phi[left]))
-    two = np.linalg.inv(_information(block, other.net[right, None], other.fit.phi[right]))
-    score = (joint.metric[left] + joint.nodes[left].max(1))[:, None] + (
-        other.fit.log_evidence + block.log_prior[other.net] + other.nodes.max(1)
-    )[right]
-    both = one[:, None] + two
-    apart = joint.phi[left][:, None] - other.fit.phi[right]
-    if len(block.cell.mean) == 1:
-        apart = apart * 0.0
-    solved = np.linalg.solve(both, apart[..., None])[..., 0]
-    score = score - 0.5 * (solved * apart).sum(-1) - 0.5 * np.linalg.slogdet(both)[1]
-    order = np.argsort(score, axis=None)[::-1][:MOST_FITTED]
-    a, b = np.unravel_index(order, score.shape)
-    return left[a], right[b]
 
 
 def _middle(joint: Combination, other: Single, a: Ints, b: Ints) -> Floats:
@@ -219,11 +335,16 @@ def _middle(joint: Combination, other: Single, a: Ints, b: Ints) -> Floats:
     return np.asarray(np.linalg.solve(one + two, rhs[..., None])[..., 0])
 
 
-def _angle_evidence(block: Block, nets: Ints, phi: Floats, relation: Relation) -> Floats:
-    """ln density of a measured angle between zone axes, over the equivalents of the second."""
-    metric = np.linalg.inv(reciprocal_metric(block.cell.parameters(phi)))
-    u = block.zones.uvw[block.zone[nets[:, relation.first]]].astype(float)
-    v = block.zones.uvw[block.zone[nets[:, relation.second]]].astype(float)
+def _angle_evidence(found: Combination, order: Sequence[int], relation: Relation) -> Floats:
+    """ln density of a measured angle between zone axes, over the equivalents of the second.
+
+    Zones of doubted nets may be at any angle.
+    """
+    block = found.block
+    first, second = (found.nets[:, order.index(i)] for i in (relation.first, relation.second))
+    metric = np.linalg.inv(reciprocal_metric(block.cell.parameters(found.phi)))
+    u = block.zones.uvw[block.zone[first]].astype(float)
+    v = block.zones.uvw[block.zone[second]].astype(float)
     images = np.einsum("gij,tj->tgi", laue_operations(block.laue_class), v)
     dot = np.einsum("ti,tij,tgj->tg", u, metric, images)
     size_u = np.einsum("ti,tij,tj->t", u, metric, u)
@@ -232,4 +353,7 @@ def _angle_evidence(block: Block, nets: Ints, phi: Floats, relation: Relation) -
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     z = (angle - relation.angle) / relation.sigma
     density = -0.5 * z**2 - np.log(relation.sigma * np.sqrt(2 * np.pi))
-    return np.asarray(log_sum(density, axis=1) - np.log(images.shape[1]))
+    known = log_sum(density, axis=1) - np.log(images.shape[1])
+    doubted = (first == DOUBTED) | (second == DOUBTED)
+    anywhere = np.log(np.radians(1) * max(np.sin(np.radians(relation.angle)), 1e-3))
+    return np.asarray(np.where(doubted, anywhere, known))

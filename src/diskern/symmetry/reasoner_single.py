@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import Block
 from diskern.symmetry.likelihood_metric import MetricFit, fit_cells
-from diskern.symmetry.likelihood_nodes import NodeLikelihood
+from diskern.symmetry.likelihood_nodes import NodeLikelihood, log_sum
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -82,7 +82,7 @@ def single(
 ) -> Single:
     """Fit all nets of a block to one pattern and weigh the node states of those that fit."""
     basis = block.basis[:, None]
-    first = fit_cells(basis, block.cell, shape[None], covariance[None], scale, steps=4)
+    first = fit_cells(basis, block.cell, shape[None], covariance[None], scale, steps=4, robust=0)
     near = np.flatnonzero(first.misfit <= max(HOPELESS, 4 * float(first.misfit.min())))
     fit = fit_cells(
         basis[near], block.cell, shape[None], covariance[None], scale, first.phi[near], steps=4
@@ -91,6 +91,12 @@ def single(
     keep = np.flatnonzero(score > score.max() - DEPTH)
     net = near[keep]
     return Single(net, fit.select(keep), _node_table(block, nodes, net))
+
+
+def of_any_net(triclinic: Block, one: Single) -> float:
+    """Log evidence of one pattern as a net of any shape without symmetry."""
+    score = one.fit.log_evidence + triclinic.log_prior[one.net]
+    return float(log_sum(score[:, None] + one.nodes))
 
 
 def _node_table(block: Block, nodes: NodeLikelihood, net: Ints) -> Floats:
@@ -103,7 +109,7 @@ def _node_table(block: Block, nodes: NodeLikelihood, net: Ints) -> Floats:
     value = np.empty(len(looks))
     for i, look in enumerate(looks.tolist()):
         g, r = divmod(look, len(block.rowsets))
-        value[i] = nodes.classes(block.groups[g]).rows(block.rowsets[r])
+        value[i] = nodes.under(block.groups[g], block.rowsets[r])
     table = np.full((len(net), len(block.symbols)), -np.inf)
     entry, symbol = np.nonzero(block.member[kind])
     total = value[which.reshape(-1)] + block.kind_log_prior[kind]
