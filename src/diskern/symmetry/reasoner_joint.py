@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from diskern.crystal.spacegroups import laue_operations
 from diskern.symmetry.hypotheses import Block
-from diskern.symmetry.likelihood_metric import fit_cells, reciprocal_metric, shapes
+from diskern.symmetry.likelihood_metric import (
+    ROBUST_STEPS,
+    MetricFit,
+    fit_cells,
+    reciprocal_metric,
+    shapes,
+)
 from diskern.symmetry.likelihood_nodes import log_sum
 from diskern.symmetry.reasoner_rows import CommonRows
 
@@ -35,7 +41,9 @@ MOST_OF_SYMBOL = 40
 MOST_SINGLES = 2000
 """Nets of a pattern that are combined with others."""
 MOST_FITTED = 4000
-"""Combinations for which a common cell is fitted."""
+"""Combinations for which a common cell is fitted roughly."""
+MOST_REFINED = 1500
+"""Those of them for which it is fitted well."""
 DEPTH = 30.0
 """Combinations that are e^-30 worse than the best of their symbol are dropped."""
 LOOSE = 0.08
@@ -213,25 +221,35 @@ def _extended(
     nodes = joint.nodes[a] + other.nodes[b]
     nets = np.c_[joint.nets[a], other.net[b]]
     found = _nothing(block, len(order))
-    if len(a):
-        there = nets != DOUBTED
-        seen = list(order)
-        fit = fit_cells(
-            block.basis[nets],
+    if not len(a):
+        return found
+    seen = list(order)
+    there = nets != DOUBTED
+    believed = np.where(there, block.log_prior[nets], 0.0).sum(1)
+    believed = believed + np.where(there[:, :-1], 0.0, measured.doubt[seen[:-1]]).sum(1)
+
+    def fitted(which: Ints, start: Floats, steps: int, robust: int) -> MetricFit:
+        return fit_cells(
+            block.basis[nets[which]],
             block.cell,
             measured.shape[seen],
             measured.covariance[seen],
             measured.scale,
-            start=_middle(joint, other, a, b),
-            there=there,
+            start=start,
+            steps=steps,
+            there=there[which],
+            robust=robust,
         )
-        metric = fit.log_evidence + np.where(there, block.log_prior[nets], 0.0).sum(1)
-        metric = metric + np.where(there[:, :-1], 0.0, measured.doubt[seen[:-1]]).sum(1)
-        found = Combination(block, nets, metric, nodes, fit.phi, fit.misfit)
-        for relation in _known(measured, i, order[:-1]):
-            metric = metric + _angle_evidence(found, order, relation)
-        found = replace(found, metric=metric)
-    return found
+
+    rough = fitted(np.arange(len(a)), _middle(joint, other, a, b), 3, 0)
+    score = rough.log_evidence + believed + nodes.max(1)
+    best = np.argsort(score)[::-1][:MOST_REFINED]
+    fit = fitted(best, rough.phi[best], 4, ROBUST_STEPS)
+    metric = fit.log_evidence + believed[best]
+    found = Combination(block, nets[best], metric, nodes[best], fit.phi, fit.misfit)
+    for relation in _known(measured, i, order[:-1]):
+        metric = metric + _angle_evidence(found, order, relation)
+    return replace(found, metric=metric)
 
 
 def _agreeing(
@@ -247,6 +265,8 @@ def _agreeing(
     for column, earlier in enumerate(order[:-1]):
         score += rows.agreement(earlier, joint.nets[:, column], order[-1], other.net[right])
     flat = score.reshape(-1)
+    if not flat.size:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     most = min(4 * MOST_FITTED, flat.size)
     first = np.argpartition(flat, flat.size - most)[-most:]
     a, b = np.unravel_index(first, score.shape)

@@ -48,7 +48,8 @@ class CommonRows:
         nets, place = np.unique(own, return_inverse=True)
         real = nets >= 0
         table = np.zeros((len(nets), len(other)), dtype=np.float32)
-        table[real] = self._agreement(first, nets[real], second, other)
+        if real.any() and len(other):
+            table[real] = self._agreement(first, nets[real], second, other)
         return np.asarray(table[place.reshape(-1)])
 
     def _agreement(self, first: int, own: Ints, second: int, other: Ints) -> Singles:
