@@ -121,9 +121,7 @@ def ambiguity_set(
 
 def _freedom(result: Combination, which: Ints) -> Ints:
     nets = result.nets[which]
-    return freedom(
-        result.block.basis[nets], result.block.cell, result.phi[which], nets != DOUBTED
-    )
+    return freedom(result.block.basis[nets], result.block.cell, result.phi[which], nets != DOUBTED)
 
 
 def _alike(

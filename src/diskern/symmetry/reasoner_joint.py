@@ -83,6 +83,11 @@ class Measured:
     doubt: Floats
     relations: Sequence[Relation] = ()
 
+    def between(self, pattern: int, others: Sequence[int]) -> list[Relation]:
+        """Relations of a pattern with any of others."""
+        pairs = [(r, {r.first, r.second} - {pattern}) for r in self.relations]
+        return [r for r, rest in pairs if len(rest) == 1 and rest <= set(others)]
+
 
 @dataclass(frozen=True, eq=False)
 class Combination:
@@ -140,15 +145,18 @@ def combine(block: Block, singles: Sequence[Single], measured: Measured) -> Comb
     if block.laue_class == "-1":
         joint = _of_single(block, singles[0])
         for i in range(1, len(singles)):
-            joint = _independent(joint, singles[i], _known(measured, i, range(i)))
+            joint = _independent(joint, singles[i], measured.between(i, range(i)))
         return joint
     order = np.argsort([_undecided(block, s) for s in singles], kind="stable").tolist()
     rows = CommonRows(block, measured.shape, measured.covariance)
     joint = _undetermined(block)
     for place, i in enumerate(order):
-        seen = order[: place + 1]
-        found = _extended(joint, singles, seen, measured, rows) if place else _of_single(block, singles[i])
-        joint = _strongest(_doubting(joint, found, measured.doubt[i], len(order) // 2))
+        if place:
+            found = _extended(joint, singles, order[: place + 1], measured, rows)
+        else:
+            found = _of_single(block, singles[i])
+        doubt = measured.doubt[i] + sum(map(_anywhere, measured.between(i, order[:place])))
+        joint = _strongest(_doubting(joint, found, doubt, len(order) // 2))
     return replace(joint, nets=joint.nets[:, np.argsort(order)])
 
 
@@ -173,23 +181,11 @@ def _undecided(block: Block, one: Single) -> float:
     return float(-(share * np.log(np.maximum(share, 1e-300))).sum())
 
 
-def _known(measured: Measured, i: int, others: Sequence[int]) -> list[Relation]:
-    """Relations of a pattern with those that came before, as (earlier, i)."""
-    return [
-        r
-        for r in measured.relations
-        if (r.second == i and r.first in others) or (r.first == i and r.second in others)
-    ]
-
-
 def _independent(joint: Combination, other: Single, relations: Sequence[Relation]) -> Combination:
     """Triclinic: two zones share only a row of nodes, so each pattern stands for itself."""
     block = joint.block
     metric = joint.metric[:, None] + other.fit.log_evidence + block.log_prior[other.net]
-    # A random pair of directions is at an angle of density sin θ.
-    metric = metric + sum(
-        np.log(np.radians(1) * max(np.sin(np.radians(r.angle)), 1e-3)) for r in relations
-    )
+    metric = metric + sum(map(_anywhere, relations))
     nodes = joint.nodes[:, None] + other.nodes
     order = np.argsort((metric[..., None] + nodes).max(-1), axis=None)[::-1][:MOST_KEPT]
     a, b = np.unravel_index(order, metric.shape)
@@ -220,9 +216,8 @@ def _extended(
     a, b = _agreeing(joint, other, own, right, order, rows)
     nodes = joint.nodes[a] + other.nodes[b]
     nets = np.c_[joint.nets[a], other.net[b]]
-    found = _nothing(block, len(order))
     if not len(a):
-        return found
+        return _nothing(block, len(order))
     seen = list(order)
     there = nets != DOUBTED
     believed = np.where(there, block.log_prior[nets], 0.0).sum(1)
@@ -247,8 +242,9 @@ def _extended(
     fit = fitted(best, rough.phi[best], 4, ROBUST_STEPS)
     metric = fit.log_evidence + believed[best]
     found = Combination(block, nets[best], metric, nodes[best], fit.phi, fit.misfit)
-    for relation in _known(measured, i, order[:-1]):
-        metric = metric + _angle_evidence(found, order, relation)
+    for place, one in enumerate(order):
+        for relation in measured.between(one, order[:place]):
+            metric = metric + _angle_evidence(found, order, relation)
     return replace(found, metric=metric)
 
 
@@ -279,9 +275,7 @@ def _agreeing(
     return a[best], right[b[best]]
 
 
-def _doubting(
-    joint: Combination, found: Combination, doubt: float, most: int
-) -> Combination:
+def _doubting(joint: Combination, found: Combination, doubt: float, most: int) -> Combination:
     """Combinations of one pattern more, or with that pattern set aside.
 
     Parameters
@@ -375,5 +369,9 @@ def _angle_evidence(found: Combination, order: Sequence[int], relation: Relation
     density = -0.5 * z**2 - np.log(relation.sigma * np.sqrt(2 * np.pi))
     known = log_sum(density, axis=1) - np.log(images.shape[1])
     doubted = (first == DOUBTED) | (second == DOUBTED)
-    anywhere = np.log(np.radians(1) * max(np.sin(np.radians(relation.angle)), 1e-3))
-    return np.asarray(np.where(doubted, anywhere, known))
+    return np.asarray(np.where(doubted, _anywhere(relation), known))
+
+
+def _anywhere(relation: Relation) -> float:
+    """ln density of a measured angle between two directions at random: it goes as its sine."""
+    return float(np.log(np.radians(1) * max(np.sin(np.radians(relation.angle)), 1e-3)))
