@@ -1,13 +1,14 @@
-"""Sets that hold the truth in 90 and 95 % of cases, of what rules and network say together.
+"""Rules and network together: how much each counts, and sets that hold the truth in 90 and 95 %.
 
 python benchmarks/joint_sets.py --structures FILE.parquet [--crystals 140] [--weights spot_set]
-    [--store runs/joint] [--write CARD.json]
+    [--store runs/joint] [--weigh] [--write CARD.json]
 
 Known structures of types that the network was neither trained nor calibrated on
 (``structures_file.py``), every diffraction symbol equally likely and as often as they occur, all
 patterns by Bloch waves.  Thresholds come from the validation side, the coverage that is shown
 from the test side.  The rules take seconds a crystal: their answers are kept in the store, and a
-run that was cut off goes on there.  --write puts the thresholds into the card of the weights.
+run that was cut off goes on there.  --weigh tells on the validation side which
+`diskern.symmetry.joined.Weights` give the truth most probability.  --write puts the thresholds into the card of the weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from structures_file import held_out_structures
 
 from diskern.nets.registry import load
 from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, threshold_key
-from diskern.symmetry.labels import label_tree
+from diskern.symmetry.joined import Weights, joined_evidence
+from diskern.symmetry.labels import Level, label_tree
 from diskern.symmetry.posterior import Prior, groups_from
 from diskern.train.samples import Block, sides_of
 from diskern.train.spot_sets_finish import set_thresholds
@@ -39,7 +43,6 @@ from diskern.train.symmetry_answers import (
     dynamical,
     even_prior,
     held_out,
-    joined,
     network_answers,
     reasoner_answers,
 )
@@ -49,6 +52,8 @@ from diskern.train.train_recipe import parse_train_recipe
 
 KINDS: dict[str, dict[str, Any]] = {"dynamical": {}, "occurring": {"evenly": False}}
 COUNTS = (1, 2, 3, 5, 10)
+LEVELS: tuple[Level, ...] = ("system", "extinction_group", "space_group")
+Floats = NDArray[np.float64]
 
 
 def say(line: str) -> None:
@@ -56,18 +61,29 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def answered(net: Judge, blocks: list[Block], file: Path) -> dict[int, Answers]:
-    """What both say together, by the number of patterns.
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """What rules and network say of the same crystals, by the number of patterns."""
 
-    The rules' answers are read from the file, as far as they are there, and go there.
-    """
+    rules: dict[int, Answers]
+    network: dict[int, Answers]
+
+    def together(self, count: int, weights: Weights | None = None) -> Answers:
+        """Both as one."""
+        rules, network = self.rules[count], self.network[count]
+        both = joined_evidence(rules.log_likelihood[count], network.log_likelihood[count], weights)
+        return Answers(rules.truth, {count: both})
+
+
+def answered(net: Judge, blocks: list[Block], file: Path) -> Apart:
+    """What each says; the rules' answers are read from the file, as far as they are there."""
     truth = np.array([int(b["space_group"][0]) for b in blocks])
     learned = network_answers(net, blocks, COUNTS).log_likelihood
     rules: dict[int, list[Any]] = {k: [] for k in COUNTS}
     if file.exists():
         with np.load(file, allow_pickle=False) as kept:
             rules = {k: list(kept[str(k)]) for k in COUNTS}
-    out = {}
+    alone, network = {}, {}
     for k in COUNTS:
         most = (len(blocks) + 1) // 2 if k > 5 else len(blocks)
         while len(rules[k]) < most:
@@ -78,11 +94,54 @@ def answered(net: Judge, blocks: list[Block], file: Path) -> dict[int, Answers]:
                 every: dict[str, Any] = {
                     str(n): np.reshape(v, (len(v), symbols)) for n, v in rules.items()
                 }
-                np.savez(file, **every)
+                half = file.with_name(f"{file.stem}-half.npz")
+                np.savez(half, **every)
+                half.replace(file)
                 say(f"{file.stem}: {row + 1} of {most} crystals, {k} patterns each")
-        alone = Answers(truth[:most], {k: np.array(rules[k][:most])})
-        out[k] = joined(alone, Answers(truth[:most], {k: learned[k][:most]}))
-    return out
+        alone[k] = Answers(truth[:most], {k: np.array(rules[k][:most])})
+        network[k] = Answers(truth[:most], {k: learned[k][:most]})
+    return Apart(alone, network)
+
+
+def loss(found: dict[str, Apart], priors: dict[str, Floats], weights: Weights) -> float:
+    """Mean -ln p of the system and half that of the extinction symbol, sets of all sizes."""
+    tree, out = label_tree(), []
+    for kind, apart in found.items():
+        for k in COUNTS:
+            answers = apart.together(k, weights)
+            groups = groups_from(answers.log_likelihood[k], priors[kind])
+            for level, share in (("system", 1.0), ("extinction_group", 0.5)):
+                p, truth = tree.marginal(level, groups), tree.index(level, answers.truth)
+                out.append(share * scores(p, truth)["nll"])
+    return float(np.mean(out))
+
+
+def weigh(found: dict[str, Apart], priors: dict[str, Floats]) -> None:
+    """The weights under which the truth is most probable, and the project's own."""
+    grid = product((0.4, 0.5, 0.6, 0.8, 1.0), (0.3, 0.4, 0.5, 0.65, 0.8), (0.01, 0.05, 0.1, 0.2))
+    tried = [Weights(*values) for values in grid]
+    ranked = sorted(((loss(found, priors, w), w) for w in tried), key=lambda pair: pair[0])
+    for value, weights in [*ranked[:8], (loss(found, priors, Weights()), Weights())]:
+        say(f"{value:.4f} {weights}")
+
+
+def say_of(
+    name: str, k: int, answers: Answers, prior: Floats, own: dict[str, float] | None = None
+) -> None:
+    """A line for each level; sets as well where their thresholds are given."""
+    tree = label_tree()
+    groups = groups_from(answers.log_likelihood[k], prior)
+    for level in LEVELS:
+        p, truth = tree.marginal(level, groups), tree.index(level, answers.truth)
+        row = scores(p, truth)
+        words = f"right {100 * row['top1']:.0f} %, -ln p {row['nll']:.2f}, "
+        words += f"ece {row['ece']:.3f} ({row['ece_honest']:.3f} if honest)"
+        for coverage in COVERAGES if own is not None and level in SET_LEVELS else ():
+            size, held = set_scores(
+                p, truth, (own or {})[threshold_key("joint", level, coverage, k)]
+            )
+            words += f", {coverage} %: {size:.1f} hold {100 * held:.0f}"
+        say(f"{name} {level} k={k} of {len(truth)}: {words}")
 
 
 def main() -> None:
@@ -92,6 +151,7 @@ def main() -> None:
     parser.add_argument("--crystals", type=int, default=140)
     parser.add_argument("--weights", default="spot_set")
     parser.add_argument("--store", type=Path, default=Path("runs/joint"))
+    parser.add_argument("--weigh", action="store_true")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     if given.structures is None:
@@ -107,7 +167,7 @@ def main() -> None:
         judge_of(model),
         {"dynamical": even_prior(), "occurring": Prior.natural().of_groups()},
     )
-    found: dict[str, dict[str, dict[int, Answers]]] = {}
+    found: dict[str, dict[str, Apart]] = {}
     for side in ("validation", "test"):
         materials = held_out_structures(given.structures, side, sides_of(recipe.data)[0])
         found[side] = {}
@@ -116,24 +176,17 @@ def main() -> None:
             blocks = dynamical(blocks_of(source, given.crystals))
             file = given.store / f"{kind}-{side}.npz"
             found[side][kind] = answered(net, blocks, file)
+    if given.weigh:
+        weigh(found["validation"], priors)
     own: dict[str, float] = {}
     for k in COUNTS:
-        cases = [(found["validation"][kind][k], priors[kind]) for kind in KINDS]
+        cases = [(found["validation"][kind].together(k), priors[kind]) for kind in KINDS]
         own |= set_thresholds("joint", cases)
-    tree = label_tree()
-    for kind, answers in found["test"].items():
-        for level in SET_LEVELS:
-            for k in COUNTS:
-                groups = groups_from(answers[k].log_likelihood[k], priors[kind])
-                p, truth = tree.marginal(level, groups), tree.index(level, answers[k].truth)
-                row = scores(p, truth)
-                words = f"right {100 * row['top1']:.0f} %, -ln p {row['nll']:.2f}, "
-                words += f"ece {row['ece']:.3f} ({row['ece_honest']:.3f} if honest)"
-                for coverage in COVERAGES:
-                    least = own[threshold_key("joint", level, coverage, k)]
-                    size, held = set_scores(p, truth, least)
-                    words += f", {coverage} %: {size:.1f} hold {100 * held:.0f}"
-                say(f"{kind} {level} k={k} of {len(truth)}: {words}")
+    for kind, apart in found["test"].items():
+        for k in COUNTS:
+            say_of(f"{kind} rules", k, apart.rules[k], priors[kind])
+            say_of(f"{kind} network", k, apart.network[k], priors[kind])
+            say_of(f"{kind} both", k, apart.together(k), priors[kind], own)
     if given.write is not None:
         card = replace(model.card, calibration={**model.card.calibration, **own})
         given.write.write_text(card.to_json(), "utf-8")

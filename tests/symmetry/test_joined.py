@@ -22,22 +22,18 @@ def probabilities(log_likelihood):
 
 def test_without_doubt_the_two_multiply():
     rules, network = np.random.default_rng(0).normal(0, 2, (2, 3, COUNT))
-    both = joined_evidence(rules, network, 1, Weights(rules=0.5, network=0.7, doubt=0.0))
+    both = joined_evidence(rules, network, Weights(rules=0.5, network=0.7, doubt=0.0))
     expected = probabilities(0.5 * rules + 0.7 * network)
     np.testing.assert_allclose(probabilities(both), expected, rtol=1e-9)
     # Evidence has no zero.
-    moved = joined_evidence(rules + 7.0, network, 3)
-    np.testing.assert_allclose(moved, joined_evidence(rules, network, 3), atol=1e-9)
-    # Four patterns count twice as much as one, not four times.
-    four = joined_evidence(4 * rules, network, 4, Weights(doubt=0.0))
-    one = joined_evidence(2 * rules, network, 1, Weights(doubt=0.0))
-    np.testing.assert_allclose(four, one, atol=1e-9)
+    moved = joined_evidence(rules + 7.0, network)
+    np.testing.assert_allclose(moved, joined_evidence(rules, network), atol=1e-9)
 
 
 def test_doubt_bounds_how_sure_the_rules_can_make():
     rules = np.full(COUNT, -np.inf)
     rules[5] = 0.0
-    sure = probabilities(joined_evidence(rules, np.zeros(COUNT), 1, Weights(1.0, 1.0, 0.2)))
+    sure = probabilities(joined_evidence(rules, np.zeros(COUNT), Weights(1.0, 1.0, 0.2)))
     assert sure[5] == pytest.approx(0.8 + 0.2 * EVEN[5])
     np.testing.assert_allclose(np.delete(sure, 5), 0.2 * np.delete(EVEN, 5))
 
@@ -52,7 +48,7 @@ def test_a_witness_speaks_in_the_reasoner():
     hedged = reason(given, prior=Prior(), witness=silent)
     np.testing.assert_allclose(hedged.alone, rules.groups)
     np.testing.assert_array_equal(hedged.log_evidence, rules.log_evidence)
-    expected = probabilities(silent.joined(rules.log_evidence, len(given)))
+    expected = probabilities(silent.joined(rules.log_evidence))
     np.testing.assert_allclose(hedged.symbols, expected, atol=1e-12)
     assert hedged.best == best
     assert hedged.symbols[best.index] < rules.symbols[best.index]

@@ -1,10 +1,8 @@
 """Rules and network as one opinion.
 
-The two look at the same spots and are wrong in different crystals.  The rules compare shapes and
-absences with everything that symmetry allows, and are nearly certain; one misread net makes them
-nearly certain of something wrong, and the more so the more patterns repeat the misreading.  Their
-evidence therefore counts to a power that falls with the number of patterns, and only but for a
-share of doubt, in which it says nothing.
+The two look at the same spots and are wrong in different crystals, so the evidence of each counts
+to a power below one, and that of the rules, which are nearly certain where a cell fits, only but
+for a share of doubt in which it says nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ class Weights:
 
     Attributes
     ----------
-    rules : power of the rules' evidence of one pattern; of k patterns it is divided by √k.
+    rules : power of the rules' evidence.
     network : power of the network's evidence.
     doubt : share of cases in which the rules are not believed.
     """
 
-    rules: float = 0.5
-    network: float = 0.8
-    doubt: float = 0.5
+    rules: float = 0.6
+    network: float = 0.5
+    doubt: float = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,24 +47,18 @@ class Witness:
     log_likelihood: Floats
     weights: Weights = field(default_factory=Weights)
 
-    def joined(self, rules: Floats, patterns: int) -> Floats:
-        """(122,) log-likelihood of both from the log evidence that the rules find in k patterns."""
-        return joined_evidence(rules, self.log_likelihood, patterns, self.weights)
+    def joined(self, rules: Floats) -> Floats:
+        """(122,) log-likelihood of both from the log evidence that the rules find."""
+        return joined_evidence(rules, self.log_likelihood, self.weights)
 
 
-def joined_evidence(
-    rules: Floats, network: Floats, patterns: int, weights: Weights | None = None
-) -> Floats:
+def joined_evidence(rules: Floats, network: Floats, weights: Weights | None = None) -> Floats:
     """(..., 122) log-likelihoods of both from the log evidence of each.
 
     Symbols that the rules exclude (-inf) keep what the doubt leaves them.
-
-    Parameters
-    ----------
-    patterns : how many the rules found their evidence in.
     """
     weights = weights or Weights()
-    return weights.network * network + _doubted(rules, weights.rules / patterns**0.5, weights.doubt)
+    return weights.network * network + _doubted(rules, weights.rules, weights.doubt)
 
 
 def _doubted(rules: Floats, power: float, doubt: float) -> Floats:

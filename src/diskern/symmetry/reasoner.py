@@ -78,7 +78,7 @@ def reason(
     alone = groups = _posterior(log_evidence, group_prior)
     overruled: tuple[str, ...] = ()
     if witness is not None:
-        both = np.where(considered, witness.joined(log_evidence, len(patterns)), -np.inf)
+        both = np.where(considered, witness.joined(log_evidence), -np.inf)
         groups = _posterior(both, group_prior)
         overruled = _overruled(leading(alone), leading(groups))
     # Zones and reasons can only be those of a symbol that has nets for all the patterns.

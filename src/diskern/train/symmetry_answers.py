@@ -210,7 +210,7 @@ def joined(rules: Answers, learned: Answers) -> Answers:
     return Answers(
         rules.truth,
         {
-            k: joined_evidence(rules.log_likelihood[k], learned.log_likelihood[k], k)
+            k: joined_evidence(rules.log_likelihood[k], learned.log_likelihood[k])
             for k in rules.log_likelihood
         },
     )
