@@ -8,7 +8,8 @@ Known structures of types that the network was neither trained nor calibrated on
 patterns by Bloch waves.  Thresholds come from the validation side, the coverage that is shown
 from the test side.  The rules take seconds a crystal: their answers are kept in the store, and a
 run that was cut off goes on there.  --weigh tells on the validation side which
-`diskern.symmetry.joined.Weights` give the truth most probability.  --write puts the thresholds into the card of the weights.
+`diskern.symmetry.joined.Weights` give the truth most probability.  --write puts the thresholds
+into the card of the weights.
 """
 
 from __future__ import annotations
