@@ -1,9 +1,9 @@
 """Several patterns, one crystal: combinations of net hypotheses that share a cell.
 
 Patterns are added one by one, the most decided first.  A cell is fitted only to combinations
-whose nets agree on the rows that they have in common (`reasoner_rows`).  One net may be of
-another grain, misread, or of a zone that nobody looks at: each is doubted, so that no more than
-half of them can be set aside, and counts then as a triclinic net of its own.
+whose nets agree on the rows that they have in common (`reasoner_rows`).  A net may be misread, of
+another grain, or of a zone that nobody looks at: it then counts as a triclinic net of its own, as
+long as no more than half of the nets do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 MOST_KEPT = 400
 """Combinations carried from one pattern to the next, whatever their symbols."""
