@@ -1,5 +1,7 @@
 """Several patterns as one crystal: shared rows, a shared cell, nets that are set aside."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from zone_patterns import crystal, evidence
@@ -74,6 +76,17 @@ def test_a_net_of_another_crystal_is_set_aside():
     for i, zone in ((0, (0, 0, 1)), (2, (0, 1, 1)), (3, (1, 1, 2))):
         assert found.zone_axes[i][0].uvw == zone
         assert found.zone_axes[i][0].probability > 0.9
+
+
+def test_reasons_speak_of_patterns_by_the_numbers_of_their_images():
+    simple = crystal(225, (4.05,) * 3 + (90,) * 3)
+    one, two = (evidence(simple, u, pixel_size=1.0) for u in ((0, 0, 1), (0, 1, 1)))
+    found = reason([replace(one, number=2), replace(two, number=5)])
+    assert any(line.startswith("pattern 2: the net") for line in found.reasons)
+    assert any(line.startswith("pattern 5: the net") for line in found.reasons)
+    alone = reason([replace(two, number=5)])
+    assert any(line.startswith("pattern 5: the net") for line in alone.reasons)
+    assert any(line.startswith("the pattern: the net") for line in reason([two]).reasons)
 
 
 def test_one_pattern_alone_is_not_set_aside():

@@ -50,6 +50,7 @@ class PatternEvidence:
     pixel_size_error : relative standard uncertainty.
     camera : patterns with the same label were taken at one camera length, so that one scale
         (known or not) holds for all of them.
+    number : by which the pattern is spoken of; by default its place among those given.
     """
 
     basis: Floats
@@ -64,6 +65,7 @@ class PatternEvidence:
     pixel_size_error: float = 0.03
     camera: str | None = None
     source: str = ""
+    number: int | None = None
 
     @classmethod
     def from_nodes(

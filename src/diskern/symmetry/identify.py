@@ -269,7 +269,8 @@ def _symmetry(
                 found = found.with_scale(
                     analysis.pattern.pixel_size, analysis.pattern.pixel_size_error, camera
                 )
-            evidence.append(found)
+            # Images without a net are not among the evidence, but the user counts them.
+            evidence.append(replace(found, number=i + 1 if len(analyses) > 1 else None))
     return (reason(evidence, prior=prior, witness=witness), spoke) if evidence else (None, [])
 
 

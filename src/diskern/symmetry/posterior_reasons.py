@@ -50,7 +50,8 @@ def sentences(
     )
     for i, pattern in enumerate(patterns):
         net = int(best.nets[chosen, i])
-        label = f"pattern {i + 1}" if len(patterns) > 1 else "the pattern"
+        number = i + 1 if pattern.number is None and len(patterns) > 1 else pattern.number
+        label = "the pattern" if number is None else f"pattern {number}"
         if net == DOUBTED:
             lines.append(
                 f"{label}: its net fits no zone of the cell of the others; it is set aside as "
