@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from structures_file import held_out_structures
 
 from diskern.nets.registry import load
-from diskern.symmetry.calibrated import COVERAGES, SET_LEVELS, threshold_key
+from diskern.symmetry.calibrated import COVERAGES, threshold_key
 from diskern.symmetry.joined import Weights, joined_evidence
 from diskern.symmetry.labels import Level, label_tree
 from diskern.symmetry.posterior import Prior, groups_from
@@ -137,10 +137,11 @@ def say_of(
         row = scores(p, truth)
         words = f"right {100 * row['top1']:.0f} %, -ln p {row['nll']:.2f}, "
         words += f"ece {row['ece']:.3f} ({row['ece_honest']:.3f} if honest)"
-        for coverage in COVERAGES if own is not None and level in SET_LEVELS else ():
-            size, held = set_scores(
-                p, truth, (own or {})[threshold_key("joint", level, coverage, k)]
-            )
+        for coverage in COVERAGES:
+            least = (own or {}).get(threshold_key("joint", level, coverage, k))
+            if least is None:
+                continue
+            size, held = set_scores(p, truth, least)
             words += f", {coverage} %: {size:.1f} hold {100 * held:.0f}"
         say(f"{name} {level} k={k} of {len(truth)}: {words}")
 

@@ -130,11 +130,10 @@ def _alike(
     """(T, S) whether a symbol with that net predicts the same node states and orbits."""
     unique, place = np.unique(nets, return_inverse=True)
     table = np.zeros((len(unique), len(block.symbols)), dtype=bool)
-    # A doubted net predicts nothing, so it is like none.
     known: dict[int, bool] = {}
     turned: dict[int, bool] = {}
     for row, net in enumerate(unique.tolist()):
-        if net == DOUBTED:
+        if net == DOUBTED:  # it predicts nothing, so it is like none
             continue
         group = int(block.group[net])
         if label is not None:

@@ -146,7 +146,7 @@ def weigh(
 
     anything = block_of("-1")
     free = singles(anything)
-    doubt = np.array([of_any_net(anything, one) for one in free]) + np.log(DOUBT)
+    doubt = np.array([of_any_net(one) for one in free]) + np.log(DOUBT)
     measured = Measured(shape, covariance, scale, doubt, settings.relations)
     return [
         combine(block, free if block is anything else singles(block), measured)

@@ -146,7 +146,7 @@ def combine(block: Block, singles: Sequence[Single], measured: Measured) -> Comb
         for i in range(1, len(singles)):
             joint = _independent(joint, singles[i], measured.between(i, range(i)))
         return joint
-    order = np.argsort([_undecided(block, s) for s in singles], kind="stable").tolist()
+    order = np.argsort([_undecided(s) for s in singles], kind="stable").tolist()
     rows = CommonRows(block, measured.shape, measured.covariance)
     joint = _undetermined(block)
     for place, i in enumerate(order):
@@ -163,16 +163,16 @@ def _of_single(block: Block, one: Single) -> Combination:
     return Combination(
         block,
         one.net[:, None],
-        one.fit.log_evidence + block.log_prior[one.net],
+        one.metric,
         one.nodes,
         one.fit.phi,
         one.fit.misfit,
     )
 
 
-def _undecided(block: Block, one: Single) -> float:
+def _undecided(one: Single) -> float:
     """Entropy of the nets of one pattern: those that say most come first."""
-    score = one.fit.log_evidence + block.log_prior[one.net] + one.nodes.max(1, initial=-np.inf)
+    score = one.metric + one.nodes.max(1, initial=-np.inf)
     alive = score[np.isfinite(score)]
     if not len(alive):
         return -1.0
@@ -183,7 +183,7 @@ def _undecided(block: Block, one: Single) -> float:
 def _independent(joint: Combination, other: Single, relations: Sequence[Relation]) -> Combination:
     """Triclinic: two zones share only a row of nodes, so each pattern stands for itself."""
     block = joint.block
-    metric = joint.metric[:, None] + other.fit.log_evidence + block.log_prior[other.net]
+    metric = joint.metric[:, None] + other.metric
     metric = metric + sum(map(_anywhere, relations))
     nodes = joint.nodes[:, None] + other.nodes
     order = np.argsort((metric[..., None] + nodes).max(-1), axis=None)[::-1][:MOST_KEPT]
@@ -210,13 +210,11 @@ def _extended(
     """One pattern more: the last of ``order``, whose others ``joint`` holds in that order."""
     block, i = joint.block, order[-1]
     other = singles[i]
-    own = other.fit.log_evidence + block.log_prior[other.net]
-    right = np.argsort(own + other.nodes.max(1, initial=-np.inf))[::-1][:MOST_SINGLES]
-    a, b = _agreeing(joint, other, own, right, order, rows)
-    nodes = joint.nodes[a] + other.nodes[b]
-    nets = np.c_[joint.nets[a], other.net[b]]
+    a, b = _agreeing(joint, other, order, rows)
     if not len(a):
         return _nothing(block, len(order))
+    nodes = joint.nodes[a] + other.nodes[b]
+    nets = np.c_[joint.nets[a], other.net[b]]
     seen = list(order)
     there = nets != DOUBTED
     believed = np.where(there, block.log_prior[nets], 0.0).sum(1)
@@ -248,15 +246,12 @@ def _extended(
 
 
 def _agreeing(
-    joint: Combination,
-    other: Single,
-    own: Floats,
-    right: Ints,
-    order: Sequence[int],
-    rows: CommonRows,
+    joint: Combination, other: Single, order: Sequence[int], rows: CommonRows
 ) -> tuple[Ints, Ints]:
     """Pairs of (joint, other) that are worth a fit."""
-    score = (joint.metric + joint.nodes.max(1))[:, None] + (own + other.nodes.max(1))[right]
+    own = other.metric + other.nodes.max(1, initial=-np.inf)
+    right = np.argsort(own)[::-1][:MOST_SINGLES]
+    score = (joint.metric + joint.nodes.max(1))[:, None] + own[right]
     for column, earlier in enumerate(order[:-1]):
         score += rows.agreement(earlier, joint.nets[:, column], order[-1], other.net[right])
     flat = score.reshape(-1)

@@ -36,12 +36,14 @@ class Single:
     ----------
     net : (M,) indices into the block.
     fit : the metric fit of each.
+    metric : (M,) log evidence of the shape with the log prior of the zone.
     nodes : (M, S) log-likelihood of the node states under each symbol; -inf where the symbol
         does not have that net.
     """
 
     net: Ints
     fit: MetricFit
+    metric: Floats
     nodes: Floats
 
 
@@ -90,13 +92,12 @@ def single(
     score = fit.log_evidence + block.log_prior[near]
     keep = np.flatnonzero(score > score.max() - DEPTH)
     net = near[keep]
-    return Single(net, fit.select(keep), _node_table(block, nodes, net))
+    return Single(net, fit.select(keep), score[keep], _node_table(block, nodes, net))
 
 
-def of_any_net(triclinic: Block, one: Single) -> float:
+def of_any_net(triclinic: Single) -> float:
     """Log evidence of one pattern as a net of any shape without symmetry."""
-    score = one.fit.log_evidence + triclinic.log_prior[one.net]
-    return float(log_sum(score[:, None] + one.nodes))
+    return float(log_sum(triclinic.metric[:, None] + triclinic.nodes))
 
 
 def _node_table(block: Block, nodes: NodeLikelihood, net: Ints) -> Floats:
