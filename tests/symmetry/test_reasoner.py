@@ -9,8 +9,9 @@ from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import PSEUDO_TRANSLATION
 from diskern.symmetry.hypotheses_table import block, blocks
 from diskern.symmetry.hypotheses_zones import projections, stabiliser, zones
-from diskern.symmetry.likelihood_metric import cell_of, fit_cells, shapes
+from diskern.symmetry.likelihood_metric import fit_cells
 from diskern.symmetry.likelihood_nodes import NodeLikelihood
+from diskern.symmetry.likelihood_shapes import cell_of, shapes
 from diskern.symmetry.posterior_ambiguity import darkened
 from diskern.symmetry.reasoner import Settings, reason, weigh
 from diskern.symmetry.reasoner_joint import Relation

@@ -9,8 +9,9 @@ from zone_patterns import crystal, evidence
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses_table import block
 from diskern.symmetry.hypotheses_zones import stabiliser
-from diskern.symmetry.likelihood_metric import cell_of, fit_cells, shapes
+from diskern.symmetry.likelihood_metric import fit_cells
 from diskern.symmetry.likelihood_nodes import NodeLikelihood
+from diskern.symmetry.likelihood_shapes import cell_of, shapes
 from diskern.symmetry.posterior import Prior
 from diskern.symmetry.reasoner import Settings, reason, weigh
 from diskern.symmetry.reasoner_joint import DOUBTED, Relation
@@ -27,7 +28,7 @@ def test_nets_of_one_cell_agree_on_their_common_rows_and_others_do_not(laue_clas
     rng = np.random.default_rng(3)
     nets = rng.choice(len(one), 40, replace=False)
     phi = one.cell.mean + rng.normal(size=len(one.cell.mean)) * one.cell.spread
-    shape, _ = shapes(one.basis[nets][None].astype(float), one.cell, phi[None])
+    shape, _ = shapes(one.basis[nets][None], one.cell, phi[None])
     covariance = np.tile(np.eye(3) * 0.003**2, (len(nets), 1, 1))
     rows = CommonRows(one, shape[0], covariance)
     right = [
@@ -120,7 +121,7 @@ def test_one_distorted_net_draws_the_cell_but_little():
     cell = cell_of("mmm")
     basis = np.array([[[[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1]]]])
     phi = cell.mean[None] + np.array([[0.1, -0.2, 0.3]])
-    shape = shapes(basis.astype(float), cell, phi)[0][0]
+    shape = shapes(basis, cell, phi)[0][0]
     covariance = np.tile(np.eye(3) * 0.003**2, (3, 1, 1))
     shape[2, 1] += 0.05
     strict, robust = (

@@ -26,7 +26,7 @@ from diskern.symmetry.hypotheses_zones import (
     stabiliser,
     zones,
 )
-from diskern.symmetry.likelihood_metric import Cell, cell_of
+from diskern.symmetry.likelihood_shapes import Cell, cell_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from diskern.symmetry.likelihood_metric import Cell
+from diskern.symmetry.likelihood_shapes import Cell
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

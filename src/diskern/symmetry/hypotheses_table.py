@@ -24,7 +24,7 @@ from diskern.symmetry.hypotheses import (
     computed_block,
 )
 from diskern.symmetry.hypotheses_zones import Row
-from diskern.symmetry.likelihood_metric import cell_of
+from diskern.symmetry.likelihood_shapes import cell_of
 
 FILE = "hypotheses_table.npz"
 WHOLE = ("zone", "basis", "group", "prediction")

@@ -12,6 +12,8 @@ Cascarano & Giacovazzo, J. Appl. Cryst. 45, 351 (2012) treat extinction symbols 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -81,6 +83,12 @@ def log_sum(values: Floats, axis: int | None = None) -> Floats:
     with np.errstate(divide="ignore"):
         total = np.log(np.exp(values - top).sum(axis=axis, keepdims=True)) + top
     return np.asarray(total.squeeze() if axis is None else total.squeeze(axis))
+
+
+def log_sum_of_few(values: Sequence[float]) -> float:
+    """ln Σ exp of finite numbers, without the ceremony of arrays."""
+    top = max(values)
+    return top + math.log(sum(math.exp(v - top) for v in values))
 
 
 def _wilson() -> Floats:
@@ -203,9 +211,9 @@ class NodeLikelihood:
     def under(self, group: Ints, rows: tuple[Row, ...]) -> float:
         """Log-likelihood of all nodes under the symmetry of a net and its thinned rows."""
         uneven = self.model.uneven
-        even = np.log1p(-uneven) + self.classes(group).rows(rows)
-        odd = np.log(uneven) + self.classes(ALONE).rows(rows)
-        return self.model.power * float(np.logaddexp(even, odd))
+        even = math.log1p(-uneven) + self.classes(group).rows(rows)
+        odd = math.log(uneven) + self.classes(ALONE).rows(rows)
+        return self.model.power * log_sum_of_few((even, odd))
 
     def classes(self, group: Ints) -> ClassLikelihood:
         """Likelihoods of every node class where the group's equivalents share intensities."""
@@ -261,9 +269,11 @@ class ClassLikelihood:
     ) -> None:
         self._nodes = nodes
         self.allowed, self.dark, self.double = allowed, dark, double
+        self._priors = tuple(latent.log_prior for latent in nodes.latents)
         self._bonus = {key: self._pseudo(*row) for key, row in nodes.directions.items()}
         self.base = float(allowed.sum() + sum(self._bonus.values()))
-        self._rows: dict[Row, Floats] = {}
+        self._row: dict[Row, tuple[float, ...]] = {}
+        self._rows: dict[tuple[Row, ...], float] = {}
 
     def _pseudo(self, node: Ints, multiple: Ints) -> float:
         odd = node[multiple % 2 == 1]
@@ -273,11 +283,11 @@ class ClassLikelihood:
         share = self._nodes.model.pseudo
         return float(np.logaddexp(np.log1p(-share), np.log(share) + gain))
 
-    def row(self, row: Row) -> Floats:
-        """(latents,) change of the log-likelihood when a row is thinned rather than full."""
-        if row not in self._rows:
-            self._rows[row] = self._thinned(row)
-        return self._rows[row]
+    def row(self, row: Row) -> tuple[float, ...]:
+        """Of each latent: change of the log-likelihood when a row is thinned rather than full."""
+        if row not in self._row:
+            self._row[row] = tuple(self._thinned(row).tolist())
+        return self._row[row]
 
     def _thinned(self, row: Row) -> Floats:
         m, n, period, guarded = row
@@ -297,6 +307,8 @@ class ClassLikelihood:
 
     def rows(self, rows: tuple[Row, ...]) -> float:
         """Log-likelihood of the pattern when exactly these rows are thinned."""
-        prior = np.array([latent.log_prior for latent in self._nodes.latents])
-        total = prior + sum((self.row(r) for r in rows), np.zeros(len(prior)))
-        return self.base + float(log_sum(total))
+        if rows not in self._rows:
+            changes = [self.row(row) for row in rows]
+            latents = [p + sum(c[t] for c in changes) for t, p in enumerate(self._priors)]
+            self._rows[rows] = self.base + log_sum_of_few(latents)
+        return self._rows[rows]

@@ -13,8 +13,8 @@ from diskern.crystal.extinction_groups import DiffractionSymbol
 from diskern.symmetry.evidence import PatternEvidence
 from diskern.symmetry.hypotheses import Block
 from diskern.symmetry.hypotheses_zones import Row
-from diskern.symmetry.likelihood_metric import reciprocal_metric, shapes
 from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
+from diskern.symmetry.likelihood_shapes import reciprocal_metric, shapes
 from diskern.symmetry.posterior_ambiguity import SYMMETRIC, rows_of
 from diskern.symmetry.reasoner_joint import DOUBTED, Combination
 

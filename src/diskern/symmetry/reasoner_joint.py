@@ -17,14 +17,9 @@ from numpy.typing import NDArray
 
 from diskern.crystal.spacegroups import laue_operations
 from diskern.symmetry.hypotheses import Block
-from diskern.symmetry.likelihood_metric import (
-    ROBUST_STEPS,
-    MetricFit,
-    fit_cells,
-    reciprocal_metric,
-    shapes,
-)
+from diskern.symmetry.likelihood_metric import ROBUST_STEPS, MetricFit, fit_cells
 from diskern.symmetry.likelihood_nodes import log_sum
+from diskern.symmetry.likelihood_shapes import reciprocal_metric, shapes
 from diskern.symmetry.reasoner_rows import CommonRows
 
 if TYPE_CHECKING:
@@ -314,16 +309,17 @@ def _strongest(joint: Combination) -> Combination:
     """Those worth going on with: the best of all, and of each symbol."""
     score = joint.metric[:, None] + joint.nodes
     best = np.argsort(score.max(1, initial=-np.inf))[::-1][:MOST_KEPT]
-    of_symbol = np.argsort(score, axis=0)[::-1][:MOST_OF_SYMBOL]
+    rest = max(len(score) - MOST_OF_SYMBOL, 0)
+    of_symbol = np.argpartition(score, rest, axis=0)[rest:]
     own = np.take_along_axis(score, of_symbol, 0)
-    of_symbol = of_symbol[np.isfinite(own) & (own > own[:1] - DEPTH)]
+    of_symbol = of_symbol[np.isfinite(own) & (own > own.max(0) - DEPTH)]
     best = best[score.max(1)[best] > score.max(initial=-np.inf) - DEPTH]
     return joint.select(np.union1d(best, of_symbol))
 
 
 def _information(block: Block, nets: Ints, phi: Floats) -> Floats:
     """(N, F, F) what (N, K) nets tell of the free parameters, at a loose tolerance."""
-    _, jacobian = shapes(block.basis[nets].astype(np.float64), block.cell, phi)
+    _, jacobian = shapes(block.basis[nets], block.cell, phi)
     jacobian = jacobian * (nets != DOUBTED)[..., None, None]
     # Lengths only up to scale: the difference of their logarithms, and the angle.
     ratio = jacobian[..., 0, :] - jacobian[..., 1, :]

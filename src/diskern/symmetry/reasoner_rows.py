@@ -19,6 +19,7 @@ from diskern.symmetry.likelihood_metric import TAIL
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 class CommonRows:
@@ -36,6 +37,7 @@ class CommonRows:
         self._shape = shape
         self._variance = 0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1])
         self._rows, self._back = _shared_rows(block)
+        self._known: dict[int, tuple[Singles, Bools]] = {}
 
     def agreement(self, first: int, own: Ints, second: int, other: Ints) -> Singles:
         """(L, R) log-likelihood, but for a constant, that nets of two patterns share their rows.
@@ -57,25 +59,36 @@ class CommonRows:
         zone, second_zone = self.block.zone[own], self.block.zone[other]
         worst = np.zeros((len(own), len(other)), dtype=np.float32)
         for g, back in enumerate(self._back.tolist()):
-            apart = here[:, second_zone, g] - there[:, zone, back].T
+            apart = here[g][own][:, second_zone] - there[back][other][:, zone].T
             # Two views of one zone share more than a row: their lengths are NaN here.
             np.fmax(worst, apart * apart, out=worst)
         variance = self._variance[first] + self._variance[second]
         return np.asarray(-0.5 * (TAIL + 1) * np.log1p(worst / np.float32(TAIL * variance)))
 
     def _lengths(self, pattern: int, nets: Ints) -> Singles:
-        """(N, Z, G) ln of the length of the row shared with each image of each zone."""
+        """(G, N, Z) lengths by a pattern; of all nets of the block that were ever asked for."""
+        if pattern not in self._known:
+            size = len(self._back), len(self.block), len(self.block.zones)
+            empty = np.empty(size, dtype=np.float32), np.zeros(len(self.block), dtype=bool)
+            self._known[pattern] = empty
+        lengths, known = self._known[pattern]
+        new = np.unique(nets[~known[nets]])
+        lengths[:, new], known[new] = self._measured(pattern, new), True
+        return lengths
+
+    def _measured(self, pattern: int, nets: Ints) -> Singles:
+        """(G, M, Z) ln of the length of the row that nets share with each image of each zone."""
         basis = self.block.basis[nets].astype(np.float64)
         rows = self._rows[self.block.zone[nets]]
         inverse = basis.swapaxes(1, 2) @ np.linalg.inv(basis @ basis.swapaxes(1, 2))
-        m, n = np.moveaxis(rows.reshape(len(nets), -1, 3) @ inverse, -1, 0)
+        m, n = np.moveaxis(rows @ inverse[:, None], -1, 0)
         first, second, angle = self._shape[pattern]
         a, b = np.exp(first), np.exp(second)
         square = (m * a) ** 2 + (n * b) ** 2 + 2 * m * n * a * b * np.cos(angle)
         with np.errstate(divide="ignore"):
             length = 0.5 * np.log(np.maximum(square, 0.0))
         length[~np.isfinite(length)] = np.nan
-        return np.asarray(length.reshape(rows.shape[:-1]), dtype=np.float32)
+        return np.asarray(length.transpose(2, 0, 1), dtype=np.float32)
 
 
 @lru_cache(maxsize=32)
