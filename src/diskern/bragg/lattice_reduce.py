@@ -47,29 +47,30 @@ def reduction(basis: ArrayLike) -> Ints:
         For bases that are not finite or whose vectors are parallel.
     """
     given = np.asarray(basis, dtype=np.float64)
-    flat = given.reshape(-1, 2, 2).copy()
-    square = np.einsum("nij,nij->ni", flat, flat)
-    spans = np.abs(handedness(flat)) > 1e-12 * np.sqrt(square[:, 0]) * np.sqrt(square[:, 1])
-    if not (np.isfinite(flat).all() and spans.all()):
+    flat = given.reshape(-1, 2, 2)
+    length = np.sqrt(np.einsum("nij,nij->ni", flat, flat))
+    # No infinite vector passes, nor one that is not a number.
+    if not (np.abs(handedness(flat)) > 1e-12 * length[:, 0] * length[:, 1]).all():
         raise DiskernError(f"basis {given.tolist()} spans no lattice; give two independent vectors")
-    transform = np.broadcast_to(np.eye(2), flat.shape).copy()
+    # Two rows of four numbers for each basis: a vector, and how it is made of the given ones.
+    rows = np.zeros((2, 4, len(flat)))
+    rows[:, :2] = flat.transpose(1, 2, 0)
+    rows[0, 2] = rows[1, 3] = 1
+    a, b = rows
     for _ in range(200):
-        square = np.einsum("nij,nij->ni", flat, flat)
-        shorter = square[:, 1] < square[:, 0] * (1 - _TIE)
+        aa, bb, ab = (u[0] * v[0] + u[1] * v[1] for u, v in ((a, a), (b, b), (a, b)))
+        shorter = bb < aa * (1 - _TIE)
         swapped = bool(shorter.any())
         if swapped:
-            flat[shorter], transform[shorter] = flat[shorter, ::-1], transform[shorter, ::-1]
-        shortest = np.where(shorter, square[:, 1], square[:, 0])
-        projection = np.einsum("ni,ni->n", flat[:, 0], flat[:, 1]) / shortest
+            rows[..., shorter] = rows[::-1, :, shorter]
+        projection = ab / np.where(shorter, bb, aa)
         steps = np.where(np.abs(projection) > 0.5 + _TIE, np.rint(projection), 0.0)
         if not (swapped or steps.any()):
             break
-        flat[:, 1] -= steps[:, None] * flat[:, 0]
-        transform[:, 1] -= steps[:, None] * transform[:, 0]
-    leftward = (flat[:, 0, 1] < 0) | ((flat[:, 0, 1] == 0) & (flat[:, 0, 0] < 0))
-    sign = np.stack([np.where(leftward, -1.0, 1.0), np.ones(len(flat))], axis=1)
-    sign[:, 1] = np.where(handedness(flat * sign[..., None]) < 0, -1.0, 1.0)
-    whole = np.rint(transform * sign[..., None]).astype(np.int64)
+        b -= steps * a
+    a *= np.where((a[1] < 0) | ((a[1] == 0) & (a[0] < 0)), -1, 1)
+    b *= np.where(a[1] * b[0] < a[0] * b[1], -1, 1)
+    whole = np.rint(rows[:, 2:].transpose(2, 0, 1)).astype(np.int64)
     return np.asarray(whole.reshape(given.shape))
 
 

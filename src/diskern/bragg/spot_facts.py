@@ -14,6 +14,8 @@ GRID_REACH = 5
 ALIKE = 0.012
 """Difference of ln|q| over which two lengths count as equal: distortion of common cameras."""
 WAVES = (1, 2, 4, 8, 16)
+_ANGLES = 2 * np.pi * np.array(WAVES)[:, None]
+_RATIOS = 0.5 * np.log(SQUARES)
 SHAPE_FIELDS = 3 + 2 * 3 * len(WAVES) + len(SQUARES)
 GRID_FIELDS = (2 * GRID_REACH + 1) ** 2 - 1
 DARK = -0.3
@@ -27,22 +29,22 @@ def shape_facts(frame: Floats) -> Floats:
     the first; then waves of those and of the angle; then how near squares of ratios come to
     `SQUARES`.
     """
-    a, b = frame[:, 0], frame[:, 1]
-    length = np.log(np.stack([np.linalg.norm(v, axis=1) for v in (a, b, shorter(a, b))], 1))
+    sides = np.concatenate([frame, shorter(frame)[:, None]], 1)
+    length = 0.5 * np.log((sides * sides).sum(2))
     relative = length - length[:, :1]
-    cosine = (a * b).sum(1) / np.exp(length[:, 0] + length[:, 1])
-    shape = np.stack([relative[:, 1], relative[:, 2], cosine], 1)
-    angle = 2 * np.pi * shape[:, None] * np.array(WAVES)[:, None]
+    shape = relative[:, [1, 2, 0]]
+    shape[:, 2] = (frame[:, 0] * frame[:, 1]).sum(1) / np.exp(length[:, 0] + length[:, 1])
+    angle = shape[:, None] * _ANGLES
     waves = np.concatenate([np.cos(angle), np.sin(angle)], 1).reshape(len(frame), -1)
     pairs = np.abs(relative[:, [1, 2, 2]] - relative[:, [0, 0, 1]])
-    apart = pairs[..., None] - 0.5 * np.log(SQUARES)
-    near = np.exp(-0.5 * (apart / ALIKE) ** 2).sum(1)
+    near = np.exp(-0.5 * ((pairs[..., None] - _RATIOS) / ALIKE) ** 2).sum(1)
     relative[:, 0] = 1
     return np.concatenate([relative, waves, near], 1)
 
 
-def shorter(a: Floats, b: Floats) -> Floats:
-    """(B, 2) the shorter of the diagonals a + b and a − b."""
+def shorter(frame: Floats) -> Floats:
+    """(B, 2) the shorter of the diagonals a + b and a − b of (B, 2, 2) bases."""
+    a, b = frame[:, 0], frame[:, 1]
     return np.where(((a * b).sum(1) > 0)[:, None], a - b, a + b)
 
 
@@ -58,4 +60,5 @@ def grid_facts(level: Floats, there: NDArray[np.bool_]) -> Floats:
     inner = slice(margin, level.shape[1] - margin)
     told = np.where(level > 0, 0.3 + level, DARK) * there
     flat = told[:, inner, inner].reshape(len(level), -1)
-    return np.delete(flat, GRID_FIELDS // 2, axis=1)
+    half = GRID_FIELDS // 2
+    return np.concatenate([flat[:, :half], flat[:, half + 1 :]], 1)

@@ -31,6 +31,17 @@ CLASSES = ((1, 0), (0, 1), (1, 1))
 """Parities (m, n) that a glide or a screw may darken."""
 STRAIN = 0.12
 """Relative change of the metric up to which an operation is looked at."""
+_CHANGES = np.concatenate([np.kron(m, m) - np.eye(4) for m in OPERATIONS], 1)
+"""(4, operations · 4) how the four numbers of a net's metric change by each operation."""
+_LIT = 1 + len(CLASSES) + 2 * len(ROWS)
+_CLASS = 1 + np.arange(len(CLASSES))
+_ODD = 1 + len(CLASSES) + np.arange(len(ROWS))
+_TOLD = [
+    *np.stack([_CLASS, _LIT + _CLASS], 1).ravel(),
+    *np.stack([_ODD, _LIT + _ODD, _LIT + _ODD + len(ROWS)], 1).ravel(),
+]
+"""Of `_means`, brightness before shares that are lit, what is told: both for each class and for
+odd steps along each row, and the share for twice those."""
 SYMMETRY_FIELDS = 3 * len(OPERATIONS) + 2 * len(CLASSES) + 3 * len(ROWS)
 
 
@@ -45,14 +56,11 @@ def net_symmetry(level: Floats, there: Bools, frame: Floats) -> Floats:
     """
     known = _geometry(level.shape[1] // 2)
     bright, seen = level.reshape(len(level), -1), there.reshape(len(level), -1) & known.counted
-    parts = _operations(bright, seen, frame, known)
-    mean, lit = _means(np.stack([bright, bright > 0]), seen, known.classes)
-    count = len(CLASSES)
-    # Of each class the brightness beside the even nodes' and the share that is lit.
-    parts += [x for i in range(1, count + 1) for x in (mean[i] - mean[0], lit[i])]
-    for i in range(count + 1, count + 1 + len(ROWS)):
-        parts += [mean[i], lit[i], lit[i + len(ROWS)]]
-    return np.stack(parts, 1)
+    means = _means(bright, seen, known.classes)
+    # Of each class the brightness beside the even nodes'.
+    means[:, 0, 1 : 1 + len(CLASSES)] -= means[:, 0, :1]
+    facts = means.reshape(len(level), -1)[:, _TOLD]
+    return np.concatenate([_operations(bright, seen, frame, known), facts], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,21 +99,23 @@ def _geometry(reach: int) -> _Geometry:
     )
 
 
-def _operations(bright: Floats, seen: Bools, frame: Floats, known: _Geometry) -> list[Floats]:
-    """Of each operation the strain it asks of the net, its R-factor, and the share of nodes."""
-    metric = (frame @ np.swapaxes(frame, 1, 2))[:, None]
-    changed = np.swapaxes(OPERATIONS, 1, 2) @ metric @ OPERATIONS
-    size = np.sqrt((metric**2).sum((-1, -2)))
-    strain = np.sqrt(((changed - metric) ** 2).sum((-1, -2))) / size
-    both = seen[:, None] & known.tells & seen[:, known.image]
-    there, image = bright[:, None], bright[:, known.image]
-    apart = np.einsum("bon,bon->bo", np.abs(there - image), both)
-    total = np.einsum("bon,bon->bo", there + image, both)
-    fits = strain < STRAIN
-    strains = np.minimum(strain / STRAIN, 2) / 2
-    alike = np.where(fits & (total > 0), 1 - apart / np.maximum(total, 1e-9), 0)
-    share = np.where(fits, np.log1p((both & (there > 0)).sum(-1)) / 5, 0)
-    return list(np.stack([strains, alike, share], -1).reshape(len(bright), -1).T)
+def _operations(bright: Floats, seen: Bools, frame: Floats, known: _Geometry) -> Floats:
+    """(B, 3 · operations): of each the strain it asks of the net, its R-factor, and the share of
+    nodes."""
+    metric = (frame @ np.swapaxes(frame, 1, 2)).reshape(-1, 4)
+    changed = (metric @ _CHANGES).reshape(len(frame), len(OPERATIONS), 4)
+    strain = np.sqrt((changed**2).sum(-1) / (metric**2).sum(-1)[:, None])
+    out = np.zeros((*strain.shape, 3))
+    out[..., 0] = np.minimum(strain / STRAIN, 2) / 2
+    # Few nets allow more than one or two operations.
+    net, operation = np.nonzero(strain < STRAIN)
+    image = net[:, None], known.image[operation]
+    both = seen[net] & known.tells[operation] & seen[image]
+    here, there = bright[net] * both, bright[image] * both
+    apart, total = np.abs(here - there).sum(1), (here + there).sum(1)
+    out[net, operation, 1] = np.where(total > 0, 1 - apart / np.maximum(total, 1e-9), 0)
+    out[net, operation, 2] = np.log1p((here > 0).sum(1)) / 5
+    return out.reshape(len(frame), -1)
 
 
 def _along(node: Ints, row: tuple[int, int]) -> Ints:
@@ -118,7 +128,7 @@ def _along(node: Ints, row: tuple[int, int]) -> Ints:
     return np.where(m == row[1] * n, np.abs(m), 0)
 
 
-def _means(values: Floats, seen: Bools, classes: Floats) -> Floats:
-    """(K, C, B) means of (K, B, N) values over the seen nodes of each class, 0 without any."""
-    count = seen.astype(np.float64) @ classes
-    return np.moveaxis((values * seen) @ classes / np.maximum(count, 1), 2, 1)
+def _means(bright: Floats, seen: Bools, classes: Floats) -> Floats:
+    """(B, 2, C) brightness and share that is lit of the seen nodes of each class, 0 without any."""
+    sums = np.stack([bright * seen, (bright > 0) & seen, seen], 1) @ classes
+    return np.asarray(sums[:, :2] / np.maximum(sums[:, 2:], 1))

@@ -35,6 +35,7 @@ NEAR = 0.18
 """Largest distance of a spot from its node along either basis vector, in that vector's length."""
 FLOOR = 1e-4
 """Intensities, relative to the strongest spot, that stand for all weaker ones."""
+_LOG_FLOOR = np.log(FLOOR)
 
 TOKEN_FIELDS = 30
 INDICES = 11
@@ -43,9 +44,17 @@ SHAPE = 12
 """First column of `diskern.bragg.spot_facts.shape_facts`: whether there is a net, lengths in it."""
 PATTERN_FIELDS = SHAPE + SHAPE_FIELDS + SYMMETRY_FIELDS + GRID_FIELDS
 
-_PAIR_NODES: Ints = np.array(
-    [(m, n) for n in range(REACH + 1) for m in range(-REACH, REACH + 1) if n > 0 or m > 0]
+_PAIR_NODES = np.array(
+    [(m, n) for n in range(REACH + 1) for m in range(-REACH, REACH + 1) if n > 0 or m > 0],
+    dtype=np.float64,
 )
+_PAIR_TIES = _PAIR_NODES @ [3e-6, 2**0.5 * 1e-6]
+"""What is added to their distances: a tie between symmetric nodes is not left to rounding."""
+_SIDE = 2 * REACH + 1
+_PAIR_PLACES: Ints = np.stack(
+    [(REACH + sign * _PAIR_NODES) @ [_SIDE, 1] for sign in (1, -1)], 1
+).astype(np.int64)
+"""Where both nodes of each pair stand among all nodes."""
 _PAIR_FACTS = np.zeros((len(_PAIR_NODES), TOKEN_FIELDS - INDICES))
 """What a token says of its indices alone: themselves, and waves that tell classes of them apart.
 
@@ -62,15 +71,14 @@ _PAIR_FACTS[:, :14] = np.stack(
 )  # fmt: skip
 _NODES = np.stack(np.meshgrid(*[np.arange(-REACH, REACH + 1.0)] * 2, indexing="ij"), -1)
 _NODES = _NODES.reshape(-1, 2)
-_TURNS: Ints = np.array(
-    [
-        [u, v]
-        for u in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
-        for v in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
-        if u[0] * v[1] - u[1] * v[0] == 1
-    ]
+_SHORT = np.array(
+    [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)], dtype=np.float64
 )
-"""Proper changes of a reduced basis among which all equally reduced ones are."""
+"""What vectors of all equally reduced bases are in one of them."""
+_QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
+"""Turns rows (a, b) into (b, -a)."""
+_FIRST, _SECOND = np.nonzero(_SHORT @ -_QUARTER @ _SHORT.T == 1)
+"""Rows of `_SHORT` that make proper changes of a reduced basis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +123,27 @@ def spot_tokens(position: Floats, intensity: Floats, basis: Floats) -> SpotToken
         intensity = np.pad(intensity, ((0, 0), (0, more)))
         position = np.pad(position, ((0, 0), (0, more), (0, 0)))
     seen = (intensity > 0) & np.isfinite(position).all(-1)
-    top = np.maximum(np.where(seen, intensity, 0).max(1, initial=0.0), 1e-30)
-    share = np.where(seen, intensity, 0.0) / top[:, None]
+    bright = np.where(seen, intensity, 0.0)
+    share = bright / np.maximum(bright.max(1, keepdims=True, initial=0.0), 1e-30)
     place = np.where(seen[..., None], position, 0.0)
     found = np.asarray(np.isfinite(basis).all((1, 2)))
     frame = _frames(place, share, basis, found)
     index = place @ np.linalg.inv(frame)
     node = np.rint(index).astype(np.int64)
     on_net = seen & (np.abs(index - node).max(-1) < NEAR) & node.any(-1)
-    rows = _rotation_rows(frame)
-    plane = place @ np.swapaxes(rows, 1, 2)
-    reach = np.where(share > 0, _length(plane), 0).max(1, initial=0.0)
+    to_frame = np.swapaxes(_turned(frame[:, 0]), 1, 2)
+    to_frame = to_frame / (frame[:, :1] ** 2).sum(2, keepdims=True)
+    plane, basis_there = place @ to_frame, frame @ to_frame
+    distance = _length(plane)
+    reach = distance.max(1, initial=0.0)
     spot = _spot_of_node(node, share, on_net)
-    basis_there = frame @ np.swapaxes(rows, 1, 2)
-    pairs = _pairs(basis_there, spot, share, reach)
-    strays = _strays(plane, share, index, seen & ~on_net & (plane**2).sum(-1).astype(bool))
+    level, within = _nodes(basis_there, spot, share, reach)
+    pairs = _pairs(basis_there, spot, level, reach)
+    strays = _strays(plane, share, index, seen & ~on_net & (distance > 0))
     token, where, there, source = (
         np.concatenate([a, b], 1) for a, b in zip(pairs, strays, strict=True)
     )
     facts = _pattern_facts(frame, reach, share, on_net, seen, found)
-    level, within = _nodes(basis_there, spot, share, reach)
     more = [shape_facts(frame), net_symmetry(level, within, frame), grid_facts(level, within)]
     facts = np.concatenate([facts, np.concatenate(more, 1) * found[:, None]], 1)
     return SpotTokens(
@@ -150,84 +159,84 @@ def spot_tokens(position: Floats, intensity: Floats, basis: Floats) -> SpotToken
 def _frames(place: Floats, share: Floats, basis: Floats, found: NDArray[np.bool_]) -> Floats:
     """(B, 2, 2) rows (row, column) of the basis that each pattern is told in."""
     out = np.empty((len(place), 2, 2))
-    length = _length(place)
-    strong = (share > 0.05) & (length > 0)
-    first = np.where(strong, length, np.inf).argmin(1)
-    a = place[np.arange(len(place)), first]
-    a = np.where(np.abs(a).sum(1, keepdims=True) > 0, a, [0.0, 1.0])
-    # A square net: the second vector lies clockwise on the screen, as in reduced bases.
-    out[:] = np.stack([a, np.stack([a[:, 1], -a[:, 0]], 1)], 1)
     if found.any():
-        reduced = reduction(basis[found]) @ basis[found]
-        out[found] = _brightest(reduced, place[found], share[found])
+        given = basis[found]
+        out[found] = _brightest(reduction(given) @ given, place[found], share[found])
+    if not found.all():
+        out[~found] = _turned(_nearest(place[~found], share[~found]))
     return out
+
+
+def _nearest(place: Floats, share: Floats) -> Floats:
+    """(B, 2) the strong spot nearest to the beam; along +x where there is none."""
+    length = _length(place)
+    first = np.where((share > 0.05) & (length > 0), length, np.inf).argmin(1)
+    found = place[np.arange(len(place)), first]
+    return np.where(found.any(1, keepdims=True), found, [0.0, 1.0])
+
+
+def _turned(vector: Floats) -> Floats:
+    """(B, 2, 2) vectors, each with what is as long and lies 90° clockwise of it on the screen."""
+    return np.stack([vector, vector @ _QUARTER], 1)
 
 
 def _brightest(reduced: Floats, place: Floats, share: Floats) -> Floats:
     """Of the equally reduced bases of each net the one along which the spots are brightest."""
-    options = _TURNS[None] @ reduced[:, None]
-    u, v = options[:, :, 0], options[:, :, 1]
-    uu, vv, uv = (u * u).sum(-1), (v * v).sum(-1), (u * v).sum(-1)
+    short = _SHORT @ reduced
+    dot = short @ np.swapaxes(short, 1, 2)
+    uu, vv, uv = dot[:, _FIRST, _FIRST], dot[:, _SECOND, _SECOND], dot[:, _FIRST, _SECOND]
     cost = uu + vv
     fits = (cost < cost.min(1, keepdims=True) * (1 + LIKE)) & (uu < vv * (1 + LIKE))
-    direction = u / np.sqrt(uu)[..., None]
+    angle = np.arccos(np.maximum(np.minimum(uv / np.sqrt(uu * vv), 1), -1))
+    score = _brightness_along(short, place, share)[:, _FIRST] + 1e-3 * angle
+    best = np.where(fits, score, -np.inf).argmax(1)
+    chosen = np.stack([_FIRST[best], _SECOND[best]], 1)
+    return np.asarray(short[np.arange(len(short))[:, None], chosen])
+
+
+def _brightness_along(vector: Floats, place: Floats, share: Floats) -> Floats:
+    """(B, V) how bright the spots are along each of (B, V, 2) vectors."""
+    direction = vector / _length(vector)[..., None]
     # Columns are x and rows y, and the second axis lies clockwise: (row, col) -> (x, y).
     columns = np.swapaxes(place, 1, 2)
     along = direction @ columns
-    across = np.stack([direction[..., 1], -direction[..., 0]], -1) @ columns
+    across = direction @ _QUARTER @ columns
     square = np.maximum(along**2 + across**2, 1e-30)
-    radius = np.sqrt(square)
-    weight = np.sqrt(share)[:, None]
     even = (along**2 - across**2 + along * across) / square
-    odd = (along + 0.5 * across) / radius
-    score = (weight * (even + odd)).sum(-1) / np.maximum(weight.sum(-1), 1e-30)
-    angle = np.arccos(np.clip(uv / np.sqrt(uu * vv), -1, 1))
-    best = np.where(fits, score + 1e-3 * angle, -np.inf).argmax(1)
-    return np.asarray(options[np.arange(len(options)), best])
-
-
-def _rotation_rows(frame: Floats) -> Floats:
-    """(B, 2, 2) maps (row, column) into (x, y) with the first basis vector as (1, 0)."""
-    a = frame[:, 0]
-    square = (a * a).sum(1, keepdims=True)
-    return np.asarray(np.stack([a, np.stack([a[:, 1], -a[:, 0]], 1)], 1) / square[..., None])
+    odd = (along + 0.5 * across) / np.sqrt(square)
+    weight = np.sqrt(share)[:, None]
+    return np.asarray((weight * (even + odd)).sum(-1) / np.maximum(weight.sum(-1), 1e-30))
 
 
 # --- tokens ---------------------------------------------------------------------------------
 _Part = tuple[Floats, Floats, NDArray[np.bool_], Ints]
 
 
-def _pairs(basis: Floats, spot: Ints, share: Floats, reach: Floats) -> _Part:
+def _pairs(basis: Floats, spot: Ints, level: Floats, reach: Floats) -> _Part:
     """Nodes near the beam in Friedel pairs, lit or dark.
 
     Parameters
     ----------
     basis : (B, 2, 2) rows of the basis in the pattern's frame.
-    spot : of `_spot_of_node`.
+    spot, level : of `_spot_of_node` and `_nodes`.
     reach : (B,) distance of the outermost spot.
     """
-    b = len(basis)
-    where = _PAIR_NODES.astype(np.float64) @ basis
+    row = np.arange(len(basis))[:, None]
+    where = _PAIR_NODES @ basis
     radius = _length(where)
-    # A tie between symmetric nodes is not left to rounding.
-    order = np.argsort(radius + _PAIR_NODES @ [3e-6, 2**0.5 * 1e-6], axis=1)[:, :PAIRS]
-    row = np.arange(b)[:, None]
+    order = np.argsort(radius + _PAIR_TIES, axis=1)[:, :PAIRS]
     where, radius = where[row, order], radius[row, order]
     there = radius <= 1.02 * reach[:, None]
-    mn = _PAIR_NODES[order]
-    source = np.empty((*order.shape, 2), dtype=np.int64)
-    source[..., 0] = spot[row, mn[..., 0] + REACH, mn[..., 1] + REACH]
-    source[..., 1] = spot[row, REACH - mn[..., 0], REACH - mn[..., 1]]
+    both = row[..., None], _PAIR_PLACES[order]
+    source, bright = spot.reshape(len(spot), -1)[both], level.reshape(len(level), -1)[both]
     lit = source >= 0
-    bright = np.where(lit, share[row[..., None], np.maximum(source, 0)], 0.0)
-    level = _level(bright)
     token = np.empty((*order.shape, TOKEN_FIELDS))
     token[..., :2] = where / 3
     token[..., 2] = radius / 3
     token[..., 3] = np.log(np.maximum(radius, 1e-3))
-    token[..., 4] = 0.5 * (level[..., 0] + level[..., 1])
-    token[..., 5:7] = level
-    token[..., 7] = level[..., 0] - level[..., 1]
+    token[..., 4] = 0.5 * (bright[..., 0] + bright[..., 1])
+    token[..., 5:7] = bright
+    token[..., 7] = bright[..., 0] - bright[..., 1]
     token[..., 8:10] = lit
     token[..., 10] = ~(lit[..., 0] | lit[..., 1])
     token[..., INDICES:] = _PAIR_FACTS[order]
@@ -239,7 +248,8 @@ def _nodes(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """(B, 2R+1, 2R+1) brightness of the nodes, and which lie within the pattern."""
     row = np.arange(len(share))[:, None, None]
-    bright = np.where(spot >= 0, share[row, spot.clip(0)], 0.0)
+    # At dark nodes, row -1, some spot is looked at and not taken.
+    bright = np.where(spot >= 0, share[row, spot], 0.0)
     radius = _length(_NODES @ basis).reshape(bright.shape)
     return _level(bright), radius <= 1.02 * reach[:, None, None]
 
@@ -253,9 +263,9 @@ def _spot_of_node(node: Ints, share: Floats, on_net: NDArray[np.bool_]) -> Ints:
     """(B, 2R+1, 2R+1) row of the strongest spot at each node, -1 where it is dark."""
     b = len(share)
     near = on_net & (np.abs(node).max(-1) <= REACH)
-    spot = np.full((b, 2 * REACH + 1, 2 * REACH + 1), -1, dtype=np.int64)
+    spot = np.full((b, _SIDE, _SIDE), -1, dtype=np.int64)
     order = np.argsort(share, axis=1, kind="stable")
-    row, column = np.nonzero(np.take_along_axis(near, order, 1))
+    row, column = np.nonzero(near[np.arange(b)[:, None], order])
     which = order[row, column]
     # Later assignments win: the strongest spot of a node stays.
     at = node[row, which] + REACH
@@ -295,7 +305,7 @@ def _strays(plane: Floats, share: Floats, index: Floats, off: NDArray[np.bool_])
 
 def _level(share: Floats) -> Floats:
     """Logarithm of relative intensities, 0 for the faintest or none, 1 for the strongest."""
-    return np.asarray(1 - np.log(np.maximum(share, FLOOR)) / np.log(FLOOR))
+    return np.asarray(1 - np.log(np.maximum(share, FLOOR)) / _LOG_FLOOR)
 
 
 def _pattern_facts(
@@ -308,22 +318,25 @@ def _pattern_facts(
 ) -> Floats:
     """(B, 12): scale, shape of the net, and how well it explains the spots."""
     la, lb = _length(frame).T
+    ratio = lb / la
     cosine = (frame[:, 0] * frame[:, 1]).sum(1) / (la * lb)
-    total = np.maximum(share.sum(1), 1e-30)
-    faintest = np.where(seen, share, np.inf).min(1, initial=np.inf)
-    faintest = np.where(np.isfinite(faintest), faintest, 1.0)
-    some = seen.any(1)
-    out = np.zeros((len(frame), 12))
+    count = seen.sum(1)
+    some = count > 0
+    faintest = np.where(seen, share, 1.0).min(1, initial=1.0)
+    out = np.empty((len(frame), 12))
     out[:, SCALE] = np.log(la)
-    out[:, 1] = np.where(found, np.log(lb / la), 0)
-    out[:, 2] = np.where(found, cosine, 0)
-    out[:, 3] = found
-    out[:, 4] = np.log1p(seen.sum(1)) / 4
-    out[:, 5] = (share * on_net).sum(1) / total
-    out[:, 6] = on_net.sum(1) / np.maximum(seen.sum(1), 1)
+    out[:, 1] = np.log(ratio)
+    out[:, 2] = cosine
+    out[:, 3] = 1
+    out[:, 4] = np.log1p(count) / 4
+    out[:, 5] = (share * on_net).sum(1) / np.maximum(share.sum(1), 1e-30)
+    out[:, 6] = on_net.sum(1) / np.maximum(count, 1)
     out[:, 7] = _level(faintest) * some
     out[:, 8] = np.log(np.maximum(reach, 1e-3)) * some
-    out[:, 9] = np.where(found, np.sqrt(np.maximum(1 - cosine**2, 0)) * lb / la, 0) / 3
-    out[:, 10] = found & (np.abs(cosine) < 0.02)
-    out[:, 11] = found & (np.abs(lb / la - 1) < 0.02)
+    out[:, 9] = np.sqrt(np.maximum(1 - cosine**2, 0)) * ratio / 3
+    out[:, 10] = np.abs(cosine) < 0.02
+    out[:, 11] = np.abs(ratio - 1) < 0.02
+    # Without a net nothing is said of its shape.
+    out[:, 1:4] *= found[:, None]
+    out[:, 9:] *= found[:, None]
     return out
