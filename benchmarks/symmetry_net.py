@@ -1,7 +1,7 @@
 """How well symmetry is told from spots by the network, by the rules, and by both.
 
 python benchmarks/symmetry_net.py [--weights spot_set] [--crystals 200] [--reasoner 0]
-    [--cif FOLDER] [--structures FILE.parquet [--bands 0]] [--csv FILE]
+    [--cif FOLDER] [--structures FILE.parquet [--bands 0]] [--csv FILE] [--speed]
 
 Simulated spot lists with all effects of the instrument, of crystals whose structure types were
 in neither training nor calibration: random symmetric ones, and known structures with their
@@ -10,7 +10,8 @@ whose structure types were not trained on, --structures those of the test side o
 structures (``structures_file.py``), and --bands N measures N of these in each band of thickness,
 tilt, dose and scale error, drawn beside the CSV file.  --reasoner N asks the rules alone on N
 crystals of each kind too (seconds to a minute each).  Speed is that of one process with
-OMP_NUM_THREADS threads (1 by default), from the spots of one pattern to its probabilities.
+OMP_NUM_THREADS threads (1 by default), from the spots of one pattern to its probabilities;
+--speed measures nothing else.
 """
 
 from __future__ import annotations
@@ -47,8 +48,14 @@ from diskern.train.symmetry_answers import (
     network_answers,
 )
 from diskern.train.symmetry_bands import band_rows
-from diskern.train.symmetry_evaluate import beside_reasoner, cubic_rows, evaluate_symmetry, rows_of
-from diskern.train.symmetry_judges import Judge, judge_of
+from diskern.train.symmetry_evaluate import (
+    beside_reasoner,
+    cubic_rows,
+    evaluate_symmetry,
+    rows_of,
+    speed_row,
+)
+from diskern.train.symmetry_judges import Judge, SpotJudge, judge_of
 from diskern.train.train_recipe import parse_train_recipe
 
 SHOWN = (
@@ -166,6 +173,7 @@ def main() -> None:
     parser.add_argument("--structures", type=Path)
     parser.add_argument("--bands", type=int, default=0)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--speed", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = load(given.weights)
@@ -174,6 +182,11 @@ def main() -> None:
         parser.error(f"{given.weights} was not trained on sets of spots")
     say(f"{model.card.name} {model.card.sha256[:12]}, {platform.machine()}, numpy {np.__version__}")
     net = judge_of(model)
+    if given.speed:
+        if not isinstance(net, SpotJudge):
+            parser.error(f"the speed of {given.weights} is not measured")
+        table([speed_row(net, blocks_of(held_out(recipe.data), 40), repeat=1000)])
+        return
     rows = evaluate_symmetry(
         net, recipe.data, blocks=given.crystals, reasoner=given.reasoner, tell=say
     )
