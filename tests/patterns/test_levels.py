@@ -41,6 +41,24 @@ def test_negatives_are_turned_and_positives_left() -> None:
     assert not upright(np.zeros((20, 20)))[1]
 
 
+def test_noisy_negatives_are_turned() -> None:
+    rng = np.random.default_rng(2)
+    canvas = _canvas(5)
+    picture = np.clip(canvas.picture(60.0) + rng.normal(0, 40, canvas.shape), 0, 255)
+    assert upright(255 - picture)[1]
+    assert not upright(picture)[1]
+
+
+def test_a_dark_frame_makes_no_negative() -> None:
+    rng = np.random.default_rng(3)
+    picture = 200 + rng.normal(0, 15, (400, 400))
+    y, x = np.indices(picture.shape)
+    away = np.hypot(y - 200, x - 200)
+    picture += 50 * np.exp(-away / 30)
+    picture[away > 195] = 0
+    assert not upright(picture)[1]
+
+
 def test_block_mean_leaves_out_bad_pixels() -> None:
     image = np.arange(64, dtype=np.float32).reshape(8, 8)
     good = np.ones((8, 8), bool)

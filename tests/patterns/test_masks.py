@@ -73,6 +73,17 @@ def test_fading_background_is_no_beam_stop() -> None:
     assert not _has(find_flaws(canvas.counts()), Flaw.BEAM_STOP).any()
 
 
+@pytest.mark.parametrize("angle", [15, 100, 250])
+def test_a_beam_stop_whose_shaft_is_lost_in_the_dark(angle: float) -> None:
+    canvas = Canvas((400, 400), (200.0, 210.0), 5).background(level=0.0, peak=400, decay=28)
+    canvas.lattice(*hexagonal(canvas.centre, 40.0))
+    covered = canvas.beam_stop(angle, 10)
+    found = _has(find_flaws(canvas.counts()), Flaw.BEAM_STOP)
+    near = canvas.radius < 60
+    assert found[covered & near].mean() > 0.8
+    assert found[~covered].mean() < 0.02
+
+
 def test_round_detector() -> None:
     canvas = _canvas(4)
     outside = np.hypot(canvas.y - 192, canvas.x - 210) > 185

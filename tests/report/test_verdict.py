@@ -32,6 +32,16 @@ def test_spots_without_symmetry_claim_nothing():
     assert "do not settle" in verdict.verdict(Identification(True, None, ()))
 
 
+def test_doubts_come_first(identified):
+    doubts = ("40 spots on no common lattice", *([None] * (len(identified.analyses) - 1)))
+    sentence = verdict.verdict(replace(identified, doubts=doubts))
+    assert sentence.startswith("Perhaps no single crystal")
+    assert "40 spots on no common lattice" in sentence
+    assert "Cubic (97 %)" in sentence
+    nothing = replace(identified, doubts=(None,) * len(identified.analyses))
+    assert verdict.verdict(nothing) == verdict.verdict(identified)
+
+
 def test_long_ambiguity_sets_are_counted(identified):
     words = verdict.ambiguity(replace(identified, ambiguity_set=tuple(range(195, 231))))
     assert "These 36 space groups" in words

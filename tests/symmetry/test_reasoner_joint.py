@@ -14,7 +14,7 @@ from diskern.symmetry.likelihood_nodes import NodeLikelihood
 from diskern.symmetry.likelihood_shapes import cell_of, shapes
 from diskern.symmetry.posterior import Prior
 from diskern.symmetry.reasoner import Settings, reason, weigh
-from diskern.symmetry.reasoner_joint import DOUBTED, Relation
+from diskern.symmetry.reasoner_joint import DOUBTED, Relation, _nothing, _strongest
 from diskern.symmetry.reasoner_rows import CommonRows
 
 SIDE = np.arange(-6, 7)
@@ -154,3 +154,9 @@ def test_uneven_equivalents_are_evidence_against_a_mirror_only_where_friedel_mat
     assert abs(undecided) < 0.2 * abs(against)
     mirrored = _net(lambda m, n: paired(*sorted((abs(m), abs(n)))))
     assert mirrored.under(four, ()) - mirrored.under(TWO, ()) > 10
+
+
+def test_a_block_without_any_net_for_the_patterns_stays_empty():
+    none = _strongest(_nothing(block("m-3m"), 2))
+    assert none.nets.shape == (0, 2)
+    assert (none.log_evidence == -np.inf).all()

@@ -14,13 +14,15 @@ from diskern.bragg.noncrystal import halo_radius, refusal
 from diskern.bragg.rings import Rings, find_rings
 from diskern.bragg.spots import Spots, find_spots
 from diskern.patterns.background import radial_background, radial_profile, with_rings
-from diskern.patterns.centre import find_centre
+from diskern.patterns.centre import diffuse_centre, find_centre
 from diskern.patterns.geometry import Centre, Ellipse, Flaw
 from diskern.patterns.levels import upright
 from diskern.patterns.masks import find_flaws
 from diskern.patterns.pattern import Pattern
 from diskern.patterns.scalebar import ScaleBar, find_scale_bar
 
+SURE = 20.0
+"""Evidence of a lattice whose nodes say where the direct beam can be."""
 STATED_SIGMA = 2.0
 """Standard uncertainty in px of a centre that a file's header states: it drifts."""
 
@@ -53,6 +55,8 @@ def analyse(pattern: Pattern, *, ellipse: Ellipse | None = None) -> Analysis:
         found = _crystals(image, flaws, beam, None, ellipse)
         centre = beam
         notes.append("Rings beside the spots: a polycrystal or amorphous film shares the area.")
+    if found.kind == "spots":
+        centre, found = _at_beam(image, flaws, centre, ellipse, found)
     return Analysis(
         pattern=pattern,
         flaws=flaws,
@@ -97,6 +101,31 @@ def _crystals(
     reason = refusal(spots, lattices, rings, halo, centre, shape)
     kind = _kind(spots, lattices, rings, reason)
     return _Crystals(background, spots, lattices, distortion, reason, kind)
+
+
+def _at_beam(
+    image: NDArray[Any],
+    flaws: NDArray[np.uint16],
+    centre: Centre,
+    ellipse: Ellipse | None,
+    found: _Crystals,
+) -> tuple[Centre, _Crystals]:
+    """The centre on that node of the strongest lattice which is the direct beam."""
+    nets = [lattice for lattice in found.lattices if lattice.rank == 2]
+    if not nets or nets[0].evidence < SURE:
+        return centre, found
+    from diskern.bragg.beam_node import beam_node
+
+    aim = diffuse_centre(image, flaws)
+    node = beam_node(nets[0], found.spots, centre, centre.as_array() if aim is None else aim, flaws)
+    if node is None:
+        return centre, found
+    sigma = max(nets[0].residual / len(nets[0].members) ** 0.5, 0.05)
+    rival = (centre.row, centre.col)
+    moved = Centre(float(node[0]), float(node[1]), sigma, "lattice", 0.0, (rival,))
+    again = _crystals(image, flaws, moved, None, ellipse)
+    better = again.kind == "spots" and any(lattice.rank == 2 for lattice in again.lattices)
+    return (moved, again) if better else (centre, found)
 
 
 def _in_range(pattern: Pattern, notes: list[str]) -> Pattern:

@@ -96,6 +96,9 @@ def _explain(sight: Sight, most: int) -> list[Verdict]:
     """The chain of lattices, each for the spots that the ones before leave, of most evidence."""
     found = search(sight, _CONVINCING)
     if not found or found[0].evidence < _CONVINCING:
+        # The direct beam may not be where it was taken to be.
+        found = search(replace(sight, centre_variance=sight.spacing**2), _CONVINCING)
+    if not found or found[0].evidence < _CONVINCING:
         return []
     best, total = _chain(found[0], sight, most)
     first = best[0]

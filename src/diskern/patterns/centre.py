@@ -24,6 +24,16 @@ WORKING_SIZE = 256
 LEAST_SYMMETRY, MORE_SYMMETRY = 0.75, 0.1
 """Friedel correlation about a dark place, and how much it is above that about the brightest peak,
 where the direct beam was left out of the image."""
+LEEWAY, TAIL = 0.04, 2.5
+"""How far the diffuse background's centre is off the beam, over the image's side, and the exponent
+with which that grows rare: Bragg spots have diffuse haloes too, and now and then they pull."""
+RIVAL = 2.5
+"""Log-likelihood by which another bright peak may be less and still be named."""
+BEHIND = 4.0
+"""Times that distance at which a saturated peak beside a beam stop is no direct beam any more."""
+SPOTS = 0.08
+"""Part of the pixels of independent texture by which two centres of symmetry differ: a lattice is
+symmetric about every node and halfway between two, but for what fades outwards."""
 LEAST_WORTH = -4.0
 """Log-likelihood, against the brightest peak at the likeliest place, that is still a beam's."""
 
@@ -91,6 +101,19 @@ def _aim(image: Image, good: Bools, small: _Reduced) -> Symmetry | None:
     return Symmetry(position, found.covariance * scale**2, found.score)
 
 
+def diffuse_centre(image: NDArray[Any], flaws: NDArray[np.uint16]) -> Floats | None:
+    """(2,) row and column in px that the background's gradients aim at; None without background.
+
+    Parameters
+    ----------
+    image, flaws : as for `find_centre`.
+    """
+    array, good = as_float(image, flaws), usable(flaws)
+    whole = _Reduced(array, good, 1)
+    found = _aim(array, good, whole)
+    return None if found is None else found.position
+
+
 def _image_centre(image: Image) -> Centre:
     rows, cols = image.shape
     return Centre((rows - 1) / 2, (cols - 1) / 2, min(rows, cols) / 3, "image centre")
@@ -122,7 +145,7 @@ def _direct_beam(
     plateau = _largest_plateau(flaws)
     if plateau is not None and not stopped:
         return plateau
-    middle, spread = _prior(small, aim, 0.06)
+    middle, spread = _prior(small, aim, LEEWAY)
     fill = float(np.percentile(small.level[small.good], 20))
     level = ndimage.gaussian_filter(np.where(small.good, small.level, fill), 1.0)
     peak = (level == ndimage.maximum_filter(level, 5)) & small.good
@@ -139,7 +162,7 @@ def _direct_beam(
     with np.errstate(divide="ignore", invalid="ignore"):
         worth = (
             np.where(height > 0, np.log(np.maximum(height, 1e-30) / height.max()), -np.inf)
-            - 0.5 * (distance / spread) ** 2
+            - TAIL * np.log1p((distance / spread) ** 2 / 2)
             - 0.5 * (off_middle / 0.2) ** 2
         )
     best = int(np.argmax(worth))
@@ -153,7 +176,13 @@ def _direct_beam(
         # stop's tip; a beam that missed the stop is round, and floods the detector.
         at = tuple(np.round(position).astype(int))
         flooded = bool(flaws[at] & np.uint16(Flaw.SATURATED))
-        if not flooded or hidden > 0.2 or sigma > 1.5 or radius > 0.04 * min(image.shape):
+        if (
+            distance[best] > BEHIND * spread
+            or not flooded
+            or hidden > 0.2
+            or sigma > 1.5
+            or radius > 0.04 * min(image.shape)
+        ):
             return None
     absent = _left_out(small, level - base, small.from_full(position))
     if absent is not None:
@@ -167,7 +196,7 @@ def _direct_beam(
     order = np.argsort(-worth)[:4]
     others = [
         small.to_full(places[i].astype(float)) for i in order
-        if worth[i] > worth[best] - 1.5 and np.linalg.norm(places[i] - places[best]) > 4
+        if worth[i] > worth[best] - RIVAL and np.linalg.norm(places[i] - places[best]) > 4
     ]  # fmt: skip
     rivals = tuple((float(p[0]), float(p[1])) for p in others)
     return Centre(float(position[0]), float(position[1]), sigma, "direct beam", radius, rivals)
@@ -289,7 +318,8 @@ def _friedel(small: _Reduced, middle: Floats, spread: float) -> Symmetry | None:
     # ln p of a correlation c over n independent pixels is about n c²/2; texture is smooth over
     # some 10 px and much of it is noise: count one pixel in 100.
     independent = max(20.0, 0.01 * float(small.good.sum()))
-    worth = 0.5 * independent * overlap * np.maximum(correlation, 0) ** 2 - square / (2 * spread**2)
+    alike = 0.5 * SPOTS * independent * overlap * np.maximum(correlation, 0) ** 2
+    worth = alike - square / (2 * spread**2)
     worth[square > (4 * spread) ** 2] = -np.inf
     at = np.unravel_index(int(np.argmax(worth)), worth.shape)
     score = float(correlation[at])

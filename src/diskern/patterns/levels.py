@@ -7,8 +7,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Image = NDArray[np.float32]
+
+BLOCKS = 128
+"""Blocks along an image's smaller side, of which its polarity is told."""
+NEAR, FAR = 0.2, 0.35
+"""Distances from the middle, over the smaller side, within and beyond which levels are compared."""
+DARKER = 0.15
+"""Part of the range of most levels by which the middle of a negative is darker."""
+EMPTY = 0.02
+"""Part of the range of levels over which a frame is blank."""
+LEAST_FRAME, MOST_FRAME = 0.005, 0.4
+"""Part of the image that a frame covers; what is larger is a background."""
 
 
 def quantum(image: NDArray[Any]) -> float:
@@ -25,10 +37,11 @@ def quantum(image: NDArray[Any]) -> float:
 def upright(image: NDArray[Any]) -> tuple[Image, bool]:
     """The image with electrons bright, and whether it had to be inverted.
 
-    Electrons fall on a small part of a diffraction pattern: its histogram has a long tail
-    towards "many".  Printed negatives have it towards dark.  Burnt-in white labels and hot
-    pixels are a tail too, but of fewer than 1 in 200 pixels, so the tails are read at the
-    half-percent points.
+    Electrons fall on a small part of a diffraction pattern, and most of them near its middle: the
+    histogram has its long tail towards "many", and the background falls outwards.  Printed
+    negatives have both the other way round, and only what has both is turned.  Means of small
+    blocks are looked at, for the noise of pixels has two tails, and not what lies beyond the edge
+    of the film or the detector.
 
     Parameters
     ----------
@@ -40,14 +53,45 @@ def upright(image: NDArray[Any]) -> tuple[Image, bool]:
     inverted : bool.
     """
     array = np.array(image, dtype=np.float32)
-    finite = array[np.isfinite(array)]
-    if finite.size == 0:
+    finite = np.isfinite(array)
+    if not finite.any():
         return array, False
-    low, bottom, middle, top, high = np.percentile(finite, [0.5, 10, 50, 90, 99.5])
-    inverted = bool(
-        (middle - low) > 2.0 * (high - middle) and (middle - bottom) > 1.2 * (top - middle)
-    )
-    return (finite.max() - array if inverted else array), inverted
+    level, share = block_mean(array, finite, max(1, min(array.shape) // BLOCKS))
+    inside = (share > 0.5) & ~_beyond_the_edge(level)
+    if inside.sum() < 0.1 * inside.size:
+        inside = share > 0
+    inverted = _is_negative(level, inside)
+    return (array[finite].max() - array if inverted else array), inverted
+
+
+def _is_negative(level: Image, inside: NDArray[np.bool_]) -> bool:
+    """Whether spots and the middle of an image are darker than the rest."""
+    low, bottom, middle, top, high = np.percentile(level[inside], [0.5, 10, 50, 90, 99.5])
+    if not middle - low > high - middle:
+        return False
+    rows, cols = (np.arange(n) - (n - 1) / 2 for n in level.shape)
+    away = np.hypot(rows[:, None], cols) / min(level.shape)
+    near, far = level[inside & (away < NEAR)], level[inside & (away > FAR)]
+    if not (near.size and far.size):
+        return False
+    return bool(np.median(far) - np.median(near) > DARKER * (top - bottom))
+
+
+def _beyond_the_edge(level: Image) -> NDArray[np.bool_]:
+    """Where large dark or bright parts without anything on them reach the image's border."""
+    span = EMPTY * float(np.ptp(level))
+    out = np.zeros(level.shape, dtype=bool)
+    for blank in (level <= level.min() + span, level >= level.max() - span):
+        labels, count = ndimage.label(blank)
+        area = np.bincount(labels.ravel(), minlength=count + 1)
+        at_border = np.r_[labels[0], labels[-1], labels[:, 0], labels[:, -1]]
+        frame = np.zeros(count + 1, dtype=bool)
+        frame[at_border] = True
+        frame[0] = False
+        frame &= (area > LEAST_FRAME * level.size) & (area < MOST_FRAME * level.size)
+        out |= frame[labels]
+    # The blocks on the very edge are half of each.
+    return np.asarray(ndimage.binary_dilation(out, iterations=2) if out.any() else out)
 
 
 def block_mean(image: Image, good: NDArray[np.bool_], factor: int) -> tuple[Image, Image]:

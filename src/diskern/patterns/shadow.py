@@ -18,6 +18,9 @@ Bools = NDArray[np.bool_]
 
 WORKING_SIZE = 192
 """Shadows are large: they are sought on an image reduced to about this many pixels a side."""
+GAP, LEAST_GAP = 0.45, 0.002
+"""Part of its ring's level below which a pixel is in a shadow, and the least part of the image that
+a shadow covers."""
 BEYOND = 20
 """px about an edge that decide whether it is a shadow's: means over 19 px, of masks 10 px deep."""
 
@@ -44,15 +47,69 @@ def find_shadows(image: Image, good: Bools) -> NDArray[np.uint16]:
     level = _smooth(small, use)
     noise = _noise_of(small, level, use)
     # Rounding makes a sharp step of one grey level out of any gentle slope.
-    dark = _dark_regions(level, use, noise, 1.5 * quantum(image))
-    if not dark.any():
-        return flags
-    dark = _grow(level, use, dark, noise)
-    outside = _outside_hull(use & ~dark) & dark
-    stop = dark & ~outside
+    least_step = 1.5 * quantum(image)
+    dark = _dark_regions(level, use, noise, least_step)
+    outside = np.zeros(level.shape, dtype=bool)
+    if dark.any():
+        dark = _grow(level, use, dark, noise)
+        outside = _outside_hull(use & ~dark) & dark
+    stop = (dark & ~outside) | _pointer(level, use & ~outside, max(8 * noise, 2 * least_step))
     for region, flaw in ((stop, Flaw.BEAM_STOP), (outside, Flaw.MISSING)):
-        flags[_enlarge(region, factor, image.shape)] |= np.uint16(flaw)
+        if region.any():
+            flags[_enlarge(region, factor, image.shape)] |= np.uint16(flaw)
     return flags
+
+
+def _pointer(level: Image, use: Bools, least: float) -> Bools:
+    """A beam stop whose shaft is lost in the dark: a gap in the rings about the beam.
+
+    Only near the beam is the background bright enough to show the shadow.  It begins near the
+    rings' centre, goes out to where they end, lies to one side, and has sharp edges.
+
+    Parameters
+    ----------
+    level : (h, w) smoothed and reduced image.
+    use : (h, w) pixels of the detector.
+    least : level of a ring in whose gap a shadow is told.
+    """
+    nothing = np.zeros(level.shape, dtype=bool)
+    meeting = gradient_centre(level, use, 1.5)
+    if meeting is None:
+        return nothing
+    zero = float(np.percentile(level[use], 0.5))
+    rows, cols = np.indices(level.shape) - meeting.position[:, None, None]
+    away = np.hypot(rows, cols)
+    expected, known = _rings(level - zero, use, away, 0.6)
+    tested = use & known & (expected > least)
+    labels, count = ndimage.label(tested & (level - zero < GAP * expected))
+    if count == 0:
+        return nothing
+    side, farthest = min(level.shape), float(away[tested].max())
+    direction = (rows + 1j * cols) / np.maximum(away, 1)
+    found = nothing.copy()
+    for part, area in enumerate(np.bincount(labels.ravel())[1:], start=1):
+        if area < LEAST_GAP * level.size:
+            continue
+        region = labels == part
+        edge = ndimage.binary_dilation(region) & ~region & tested
+        if (
+            away[region].min() < 0.1 * side
+            and away[region].max() > 0.65 * min(farthest, 0.4 * side)
+            and abs(direction[region].mean()) > 0.5
+            and edge.any()
+            and _sharp_edge(level, use, region, edge, zero, 0.5 * least) > 0.4
+        ):
+            found |= region
+    return found
+
+
+def _rings(
+    level: Image, use: Bools, away: NDArray[np.float64], share: float
+) -> tuple[NDArray[np.float64], Bools]:
+    """(h, w) quantile of the levels as far from a centre, and whether enough of them are seen."""
+    ring = np.minimum(away.astype(np.int64), 4 * max(level.shape))
+    middle, count = group_quantiles(level[use], ring[use], int(ring.max()) + 1, (share,))
+    return np.nan_to_num(middle[0])[ring], (count > 6)[ring]
 
 
 def _smooth(small: Image, use: Bools) -> Image:
@@ -142,12 +199,8 @@ def _grow(level: Image, use: Bools, dark: Bools, noise: float) -> Bools:
     if meeting is None:
         return dark
     zero = float(np.median(level[dark]))
-    y, x = np.ogrid[: level.shape[0], : level.shape[1]]
-    ring = np.hypot(y - meeting.position[0], x - meeting.position[1]).astype(np.int64)
-    ring = np.minimum(ring, 4 * max(level.shape))
-    middle, count = group_quantiles(level[lit] - zero, ring[lit], int(ring.max()) + 1, (0.4,))
-    expected = np.nan_to_num(middle[0])[ring]
-    known = (count > 6)[ring]
+    away = np.hypot(*(np.indices(level.shape) - meeting.position[:, None, None]))
+    expected, known = _rings(level - zero, lit, away, 0.4)
     shaded = known & (level - zero < 0.5 * expected) & (expected > 10 * noise) & use
     reach = ndimage.binary_dilation(dark, iterations=16)
     grown = ndimage.binary_propagation(dark, mask=dark | (shaded & reach))

@@ -79,7 +79,8 @@ def render_report(identification: Identification) -> str:
 
 # --- the answer -------------------------------------------------------------------------------
 def _header(identification: Identification, sentence: str, names: list[str]) -> Html:
-    state = "found" if identification.crystal else "refused"
+    sure = identification.crystal and not identification.doubtful
+    state = "found" if sure else "refused"
     shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
     parts: list[Any] = [
         element("p", f"diskern {__version__} · {notation.listing(shown)}", class_="kicker"),

@@ -7,10 +7,8 @@ import numpy as np
 from diskern.report import notation
 from diskern.report.markup import Html, element, join, section, table
 from diskern.report.ranked import ranked_card
+from diskern.symmetry.doubts import REFUSED
 from diskern.symmetry.identification import Identification, SecondOpinion, SymmetryLevels, Voice
-
-REFUSED = 0.5
-"""Probability of one crystal below which the network refuses a pattern."""
 
 
 def second_opinion(identification: Identification) -> Html:

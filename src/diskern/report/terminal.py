@@ -26,7 +26,8 @@ def show(identification: Identification, console: Console) -> None:
 
 def blocks(identification: Identification) -> Iterator[RenderableType]:
     """The parts of the answer in the order they are read."""
-    colour = "bold green" if identification.crystal else "bold yellow"
+    sure = identification.crystal and not identification.doubtful
+    colour = "bold green" if sure else "bold yellow"
     yield Text(one_line(verdict.verdict(identification)), style=colour)
     for words in (verdict.ambiguity(identification), verdict.next_step(identification)):
         if words:

@@ -19,9 +19,25 @@ def verdict(identification: Identification) -> str:
     """The whole answer in one or two sentences."""
     if not identification.crystal:
         return f"No crystal identified: {identification.refusal or 'no Bragg reflections found'}."
-    parts = [_symmetry(identification), _phase(identification)]
+    parts = [_doubt(identification), _symmetry(identification), _phase(identification)]
     said = " ".join(part for part in parts if part)
     return said or "Bragg reflections were measured, but they do not settle the symmetry."
+
+
+def _doubt(identification: Identification) -> str:
+    """Whether the patterns show one crystal at all, where that is not sure."""
+    told = [
+        (a.pattern.source or f"pattern {i + 1}", words)
+        for i, (a, words) in enumerate(
+            zip(identification.analyses, identification.doubts, strict=False)
+        )
+        if words
+    ]
+    if not told:
+        return ""
+    if len(identification.analyses) == 1:
+        return f"Perhaps no single crystal: {told[0][1]}."
+    return f"Perhaps no single crystal in {listing([f'{name} ({why})' for name, why in told])}."
 
 
 def _symmetry(identification: Identification) -> str:
@@ -49,6 +65,8 @@ def _phase(identification: Identification) -> str:
     if not identification.phases:
         return ""
     best = identification.phases[0]
+    if identification.doubtful and not identification.system and best.score < UNDECIDED_BELOW:
+        return ""
     group = f" ({space_group_text(best.space_group)})" if best.space_group else ""
     if 1 - sum(p.score for p in identification.phases) > max(best.score, UNDECIDED_BELOW):
         return "None of the candidate phases fits better than an unlisted phase would."

@@ -143,6 +143,7 @@ class Identification:
     ambiguity_set : space groups the given patterns cannot tell apart from the best.
     next_zone : the further zone axis that would decide most, in the best cell, or None.
     reasons : sentences, the evidence in words.
+    doubts : why each pattern may show no single crystal, None where nothing speaks against one.
     sets : for each level the classes that hold the truth in 90 % of cases, most probable first;
         empty where the rules alone were asked.
     network : the two opinions of which the symmetry is made, that of a trained network and that
@@ -164,6 +165,13 @@ class Identification:
     provenance: dict[str, Any] = field(default_factory=dict)
     network: SecondOpinion | None = None
     sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    doubts: tuple[str | None, ...] = ()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether no pattern shows spots that are surely of one crystal."""
+        asked = [d for a, d in zip(self.analyses, self.doubts, strict=False) if a.kind == "spots"]
+        return bool(asked) and None not in asked
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON, most probable or best first."""
@@ -178,6 +186,7 @@ class Identification:
             "next_zone": None if self.next_zone is None else list(self.next_zone),
             "phases": [_phase_dict(p) for p in self.phases],
             "reasons": list(self.reasons),
+            "doubts": list(self.doubts),
             "network": None if self.network is None else self.network.to_dict(),
             "provenance": self.provenance,
         }

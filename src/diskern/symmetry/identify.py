@@ -21,6 +21,7 @@ from diskern.errors import DiskernError
 from diskern.patterns.geometry import Ellipse
 from diskern.patterns.pattern import Pattern, Scan
 from diskern.patterns.read import read
+from diskern.symmetry.doubts import doubts
 from diskern.symmetry.evidence import evidence_from
 from diskern.symmetry.identification import Identification, PhaseMatch, ZoneAxis
 from diskern.symmetry.joined import Witness
@@ -232,11 +233,14 @@ def _with_symmetry(answer: Identification, options: IdentifyOptions) -> Identifi
     prior = options.prior or Prior.natural()
     learned = learned_symmetry(analyses, prior=prior) if options.network else None
     posterior, spoke = _symmetry(analyses, prior, learned.witness if learned else None)
+    network = second_opinion(learned, analyses, rules=posterior) if learned else None
+    asked = network.crystal if network else (None,) * len(analyses)
     answer = replace(
         answer,
+        doubts=doubts(analyses, asked),
         zone_axes=_zones(len(analyses), posterior, spoke),
         reasons=(*_refusals(analyses), *(posterior.reasons if posterior else (NO_NET,))),
-        network=second_opinion(learned, analyses, rules=posterior) if learned else None,
+        network=network,
     )
     if posterior is None:
         return answer

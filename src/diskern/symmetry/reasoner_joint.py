@@ -312,7 +312,7 @@ def _strongest(joint: Combination) -> Combination:
     rest = max(len(score) - MOST_OF_SYMBOL, 0)
     of_symbol = np.argpartition(score, rest, axis=0)[rest:]
     own = np.take_along_axis(score, of_symbol, 0)
-    of_symbol = of_symbol[np.isfinite(own) & (own > own.max(0) - DEPTH)]
+    of_symbol = of_symbol[np.isfinite(own) & (own > own.max(0, initial=-np.inf) - DEPTH)]
     best = best[score.max(1)[best] > score.max(initial=-np.inf) - DEPTH]
     return joint.select(np.union1d(best, of_symbol))
 

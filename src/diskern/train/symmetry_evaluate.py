@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diskern.bragg.spot_tokens import SpotTokens, spot_tokens
 from diskern.crystal.spacegroups import space_group
 from diskern.symmetry.calibrated import SET_LEVELS
+from diskern.symmetry.doubts import REFUSED
 from diskern.symmetry.labels import Level, cubic_table, label_tree
 from diskern.symmetry.posterior import Prior, groups_from
 from diskern.train.materials import Material
@@ -44,9 +45,6 @@ from diskern.train.symmetry_scores import scores, set_scores
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Tell = Callable[[str], None]
-
-REFUSED = 0.5
-"""Probability of one crystal below which a pattern counts as refused."""
 
 
 def rows_of(

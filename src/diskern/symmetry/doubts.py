@@ -1,0 +1,48 @@
+"""Spots that may not be those of one crystal, in words.
+
+Hundreds of small grains, noise, and quasicrystals all give spots, and a search for lattices or
+phases finds something in any of them.  Whoever reads the answer has to know first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diskern.bragg.analysis import Analysis
+
+REFUSED = 0.5
+"""Probability of one crystal below which the network's refusal counts."""
+LEAST_LIGHT = 0.3
+"""Part of the spots' intensity that lattices must explain."""
+
+
+def doubts(analyses: Sequence[Analysis], crystal: Sequence[float | None]) -> tuple[str | None, ...]:
+    """Why each pattern may show no single crystal; None where nothing speaks against one.
+
+    Parameters
+    ----------
+    crystal : the network's probability that each shows one crystal; None where it was not asked.
+    """
+    return tuple(_doubt(a, p) for a, p in zip(analyses, crystal, strict=True))
+
+
+def _doubt(analysis: Analysis, crystal: float | None) -> str | None:
+    if analysis.kind != "spots":
+        return None
+    spots = len(analysis.spots)
+    if not analysis.lattices:
+        return f"{spots} spots on no common lattice"
+    light = _explained(analysis)
+    if light < LEAST_LIGHT:
+        return f"the lattices found explain {100 * light:.0f} % of the light of {spots} spots"
+    if crystal is not None and crystal < REFUSED:
+        return f"the network gives {100 * crystal:.0f} % to the spots being of one crystal"
+    return None
+
+
+def _explained(analysis: Analysis) -> float:
+    """Part of the spots' intensity that lies on lattices."""
+    members = {int(i) for lattice in analysis.lattices for i in lattice.members}
+    total = float(analysis.spots.intensity.sum())
+    own = float(sum(analysis.spots.intensity[i] for i in members))
+    return own / total if total > 0 else 0.0
