@@ -35,10 +35,14 @@ def test_a_lattice_that_explains_the_spots_raises_none(good):
 
 def test_each_reason_is_told(good):
     stray = _analysis([], np.ones(14))
-    chance = _analysis([range(3)], np.ones(30))
-    several = doubts([stray, chance, good], [0.9, 0.9, 0.04])
-    assert several[0] == "14 spots on no common lattice"
-    assert several[1] == "the lattices found explain 10 % of the light of 30 spots"
+    chance = _analysis([range(4)], np.ones(40))
+    few = _analysis([range(2)], np.ones(4))
+    many = _analysis([range(8), range(8, 14), range(14, 20)], np.ones(30))
+    several = doubts([stray, chance, good, few, many], [0.9, 0.9, 0.04, 0.9, 0.9])
+    assert several[0].startswith("14 spots on no common lattice")
+    assert several[1] == "the lattices found explain 10 % of the light of 40 spots"
+    assert several[3] == "a lattice of 2 of 4 spots"
+    assert several[4] == "3 lattices on top of each other, as of several grains"
     assert several[2] == "the network gives 4 % to the spots being of one crystal"
 
 

@@ -21,6 +21,8 @@ WORKING_SIZE = 192
 GAP, LEAST_GAP = 0.45, 0.002
 """Part of its ring's level below which a pixel is in a shadow, and the least part of the image that
 a shadow covers."""
+SIZABLE = 0.1
+"""Part of the largest lit region from which on another is detector as well."""
 BEYOND = 20
 """px about an edge that decide whether it is a shadow's: means over 19 px, of masks 10 px deep."""
 
@@ -217,12 +219,15 @@ def _fill_small_holes(region: Bools) -> Bools:
 
 
 def _outside_hull(lit: Bools) -> Bools:
-    """Pixels outside the convex hull of the largest lit region."""
+    """Pixels outside the convex hull of all large lit regions."""
     labels, count = ndimage.label(ndimage.binary_opening(lit, iterations=2))
     if count == 0:
         return np.zeros(lit.shape, dtype=bool)
-    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    points = np.argwhere(largest ^ ndimage.binary_erosion(largest, border_value=0))
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    # Lines between chips part what is lit.
+    lit = (area > SIZABLE * area.max())[labels]
+    points = np.argwhere(lit ^ ndimage.binary_erosion(lit, border_value=0))
     try:
         hull = ConvexHull(points)
     except QhullError:

@@ -14,6 +14,10 @@ REFUSED = 0.5
 """Probability of one crystal below which the network's refusal counts."""
 LEAST_LIGHT = 0.3
 """Part of the spots' intensity that lattices must explain."""
+FEWEST = 4
+"""Spots that make a net: fewer lie on one by chance."""
+MOST_LATTICES = 2
+"""Lattices of a crystal and its twin, or of two grains; more are many grains' or found by chance."""
 
 
 def doubts(analyses: Sequence[Analysis], crystal: Sequence[float | None]) -> tuple[str | None, ...]:
@@ -31,7 +35,12 @@ def _doubt(analysis: Analysis, crystal: float | None) -> str | None:
         return None
     spots = len(analysis.spots)
     if not analysis.lattices:
-        return f"{spots} spots on no common lattice"
+        return f"{spots} spots on no common lattice, as far off a zone axis or of many grains"
+    nets = [len(lattice.members) for lattice in analysis.lattices if lattice.rank == 2]
+    if nets and max(nets) < FEWEST:
+        return f"a lattice of {max(nets)} of {spots} spots"
+    if len(nets) > MOST_LATTICES:
+        return f"{len(nets)} lattices on top of each other, as of several grains"
     light = _explained(analysis)
     if light < LEAST_LIGHT:
         return f"the lattices found explain {100 * light:.0f} % of the light of {spots} spots"
