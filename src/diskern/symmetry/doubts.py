@@ -17,7 +17,7 @@ LEAST_LIGHT = 0.3
 FEWEST = 4
 """Spots that make a net: fewer lie on one by chance."""
 MOST_LATTICES = 2
-"""Lattices of a crystal and its twin, or of two grains; more are many grains' or found by chance."""
+"""Lattices of a crystal and its twin, or of two grains; more are of many, or found by chance."""
 
 
 def doubts(analyses: Sequence[Analysis], crystal: Sequence[float | None]) -> tuple[str | None, ...]:
