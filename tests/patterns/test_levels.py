@@ -75,3 +75,8 @@ def test_an_image_without_noise_has_none() -> None:
     noise = estimate_noise(image, np.ones(image.shape, bool))
     assert noise.gain == 0
     assert np.isfinite(noise.floor)
+
+
+def test_a_frame_that_is_all_but_empty_has_no_gain_that_overflows() -> None:
+    image = np.random.default_rng(0).poisson(0.002, (200, 200)).astype(np.float32)
+    assert estimate_noise(image, np.ones(image.shape, bool)).gain == 0

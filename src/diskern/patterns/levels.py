@@ -166,6 +166,8 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
     y = np.maximum(y, floor_of_rounding)
     zero = float(np.percentile(level, 0.5))
     floor, gain = _line(x - zero, y)
+    # A slope that adds nothing at any level is rounding's; its inverse square would overflow.
+    gain = gain if gain * float(np.ptp(x)) > 1e-6 * float(y.max()) else 0.0
     return Noise(gain, max(floor, floor_of_rounding, 1e-9 * max(float(y.max()), 1e-12)), zero, step)
 
 
