@@ -46,6 +46,12 @@ def test_each_reason_is_told(good):
     assert several[2] == "the network gives 4 % to the spots being of one crystal"
 
 
+def test_a_lattice_that_explains_most_may_have_chance_companions():
+    assert doubts([_analysis([range(20), range(20, 24), range(24, 28)], np.ones(30))], [0.9]) == (
+        None,
+    )
+
+
 def test_rings_and_empty_frames_speak_for_themselves():
     assert doubts([_analysis([], [], "rings"), _analysis([], [], "none")], [None, None]) == (
         None,

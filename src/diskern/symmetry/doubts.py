@@ -16,8 +16,9 @@ LEAST_LIGHT = 0.3
 """Part of the spots' intensity that lattices must explain."""
 FEWEST = 4
 """Spots that make a net: fewer lie on one by chance."""
-MOST_LATTICES = 2
-"""Lattices of a crystal and its twin, or of two grains; more are of many, or found by chance."""
+MOST_LATTICES, LEADING = 2, 0.5
+"""Lattices of a crystal and its twin, or of two grains: more are of many, or found by chance, unless
+the first explains this part of the light."""
 
 
 def doubts(analyses: Sequence[Analysis], crystal: Sequence[float | None]) -> tuple[str | None, ...]:
@@ -39,7 +40,7 @@ def _doubt(analysis: Analysis, crystal: float | None) -> str | None:
     nets = [len(lattice.members) for lattice in analysis.lattices if lattice.rank == 2]
     if nets and max(nets) < FEWEST:
         return f"a lattice of {max(nets)} of {spots} spots"
-    if len(nets) > MOST_LATTICES:
+    if len(nets) > MOST_LATTICES and _explained(analysis, 1) < LEADING:
         return f"{len(nets)} lattices on top of each other, as of several grains"
     light = _explained(analysis)
     if light < LEAST_LIGHT:
@@ -49,9 +50,9 @@ def _doubt(analysis: Analysis, crystal: float | None) -> str | None:
     return None
 
 
-def _explained(analysis: Analysis) -> float:
-    """Part of the spots' intensity that lies on lattices."""
-    members = {int(i) for lattice in analysis.lattices for i in lattice.members}
+def _explained(analysis: Analysis, first: int | None = None) -> float:
+    """Part of the spots' intensity that lies on lattices, or on the first of them."""
+    members = {int(i) for lattice in analysis.lattices[:first] for i in lattice.members}
     total = float(analysis.spots.intensity.sum())
     own = float(sum(analysis.spots.intensity[i] for i in members))
     return own / total if total > 0 else 0.0
