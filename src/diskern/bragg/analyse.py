@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.analysis import Analysis, Kind
+from diskern.bragg.beam_node import beam_node
 from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.noncrystal import halo_radius, refusal
 from diskern.bragg.rings import Rings, find_rings
@@ -110,12 +111,13 @@ def _at_beam(
     ellipse: Ellipse | None,
     found: _Crystals,
 ) -> tuple[Centre, _Crystals]:
-    """The centre on that node of the strongest lattice which is the direct beam."""
-    nets = [lattice for lattice in found.lattices if lattice.rank == 2]
-    if not nets or nets[0].evidence < SURE:
-        return centre, found
-    from diskern.bragg.beam_node import beam_node
+    """The centre on that node of the strongest lattice which is the direct beam.
 
+    A centre that the file states, and nothing on the image contradicts, is left alone.
+    """
+    nets = [lattice for lattice in found.lattices if lattice.rank == 2]
+    if not nets or nets[0].evidence < SURE or centre.method == "stated":
+        return centre, found
     aim = diffuse_centre(image, flaws)
     node = beam_node(nets[0], found.spots, centre, centre.as_array() if aim is None else aim, flaws)
     if node is None:

@@ -17,8 +17,8 @@ LEAST_LIGHT = 0.3
 FEWEST = 4
 """Spots that make a net: fewer lie on one by chance."""
 MOST_LATTICES, LEADING = 2, 0.5
-"""Lattices of a crystal and its twin, or of two grains: more are of many, or found by chance, unless
-the first explains this part of the light."""
+"""Lattices of a crystal and its twin, or of two grains: more are of many, or found by chance,
+unless the first explains this part of the light."""
 
 
 def doubts(analyses: Sequence[Analysis], crystal: Sequence[float | None]) -> tuple[str | None, ...]:
