@@ -1,6 +1,6 @@
 """What `identify` makes of images as cameras record them: crystals, and what is none.
 
-python benchmarks/identify_images.py [--images 100] [--first 1000] [--size 512] [--only KIND,...]
+python benchmarks/identify_images.py [--images 40] [--first 1000] [--size 512] [--only KIND,...]
     [--show FOLDER]
 
 Every image is recorded by an instrument drawn anew: off-centre, with or without a beam stop,
@@ -158,7 +158,7 @@ def outcome(analysis: Analysis) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--first", type=int, default=1000, help="number of the first image")
     parser.add_argument("--only", default="")
