@@ -15,8 +15,11 @@ BLOCKS = 128
 """Blocks along an image's smaller side, of which its polarity is told."""
 NEAR, FAR = 0.2, 0.35
 """Distances from the middle, over the smaller side, within and beyond which levels are compared."""
-DARKER = 0.15
-"""Part of the range of most levels by which the middle of a negative is darker."""
+DARKER, HARDLY_DARKER = 0.27, 0.1
+"""Part of the range of most levels by which the middle of a negative is darker: of any, and of one
+whose tail towards dark is much the longer."""
+LOPSIDED = 4.5
+"""Times the tail towards bright that such a tail is long."""
 EMPTY = 0.02
 """Part of the range of levels over which a frame is blank."""
 LEAST_FRAME, MOST_FRAME = 0.005, 0.4
@@ -66,6 +69,8 @@ def upright(image: NDArray[Any]) -> tuple[Image, bool]:
 
 def _is_negative(level: Image, inside: NDArray[np.bool_]) -> bool:
     """Whether spots and the middle of an image are darker than the rest."""
+    # Lines of bad pixels and what noise is left in the blocks are as dark as a negative's spots.
+    level = ndimage.median_filter(level, 3)
     low, bottom, middle, top, high = np.percentile(level[inside], [0.5, 10, 50, 90, 99.5])
     if not middle - low > high - middle:
         return False
@@ -74,7 +79,8 @@ def _is_negative(level: Image, inside: NDArray[np.bool_]) -> bool:
     near, far = level[inside & (away < NEAR)], level[inside & (away > FAR)]
     if not (near.size and far.size):
         return False
-    return bool(np.median(far) - np.median(near) > DARKER * (top - bottom))
+    least = HARDLY_DARKER if middle - low > LOPSIDED * (high - middle) else DARKER
+    return bool(np.median(far) - np.median(near) > least * (top - bottom))
 
 
 def _beyond_the_edge(level: Image) -> NDArray[np.bool_]:
