@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from synthetic import Canvas, hexagonal, jpeg
 
 from diskern.bragg.spots import Spots, find_spots
@@ -65,6 +66,32 @@ def test_uncertainties_are_honest() -> None:
     assert abs(np.median(z)) < 0.15
     assert 0.75 < 1.4826 * np.median(np.abs(zi)) < 1.3
     assert abs(np.median(zi)) < 0.4
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("level", [0.0, 0.05, 0.4])
+def test_counts_on_hardly_any_background(level: float, shared: float) -> None:
+    """Most pixels are zero: neither their median nor their scatter is that of what is there.
+
+    ``shared``: rms radius in px of the light of one electron.
+    """
+    canvas = Canvas((320, 340), (150.0, 170.0), 8).background(level, 0)
+    canvas.lattice(*hexagonal(canvas.centre, 38.0, 11.0), 1500, 1.8).beam(1e5)
+    image = canvas.counts().astype(float)
+    found, _ = _spots(ndimage.gaussian_filter(image, shared) if shared else image)
+    truth = np.array(canvas.spots)
+    assert (_match(found, truth[truth[:, 2] > 60])[0] < 1.5).mean() > 0.95
+    away = np.linalg.norm(truth[:, None, :2] - found.position[None], axis=2).min(0)
+    assert (away > 4).sum() <= 3
+
+
+def test_beside_a_beam_far_beyond_saturation() -> None:
+    canvas = Canvas((320, 320), (160.0, 150.0), 9).background()
+    canvas.lattice(*hexagonal(canvas.centre, 45.0, 5.0), 4000, 2.5).disk(*canvas.centre, 1e9, 28.0)
+    inner = [s for s in canvas.spots if 0 < np.hypot(s[0] - 160, s[1] - 150) < 50 and s[2] > 2000]
+    found, _ = _spots(canvas.camera(bits=12))
+    assert len(inner) == 4
+    assert (_match(found, np.array(inner))[0] < 1.5).all()
 
 
 @pytest.mark.parametrize("kind", ["camera", "jpeg", "stop", "negative offset"])

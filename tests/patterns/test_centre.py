@@ -10,6 +10,7 @@ from synthetic import Canvas, hexagonal
 
 from diskern.crystal.common import common_phases
 from diskern.patterns.centre import find_centre
+from diskern.patterns.geometry import Flaw
 from diskern.patterns.masks import find_flaws
 from diskern.patterns.read import read
 from diskern.simulate.render import render_spots
@@ -49,6 +50,17 @@ def test_behind_a_beam_stop(angle: float) -> None:
     assert method == "Friedel symmetry"
     assert away < 0.3
     assert away < 4 * sigma
+
+
+def test_a_stop_far_from_the_beam_hides_none() -> None:
+    canvas = Canvas((400, 420), (190.4, 225.7), 2).background()
+    canvas.lattice(*hexagonal(canvas.centre, 43.0)).beam(2e4, 2)
+    image = canvas.counts()
+    flaws = find_flaws(image)
+    flaws[:25, 300:360] |= np.uint16(Flaw.BEAM_STOP)
+    found = find_centre(image, flaws)
+    assert found.method == "direct beam"
+    assert np.hypot(found.row - 190.4, found.col - 225.7) < 0.3
 
 
 def test_rings_behind_a_beam_stop() -> None:

@@ -27,6 +27,16 @@ def test_gain_and_readout_of_a_camera() -> None:
     assert float(noise.variance(level)) == pytest.approx(6 * 600, rel=0.3)
 
 
+def test_blank_corners_are_not_taken_for_the_quiet_part_of_a_camera() -> None:
+    canvas = _canvas(4)
+    image = canvas.camera(gain=6.0, read=3.0).astype(np.float32)
+    rows, cols = np.indices(image.shape)
+    image[np.hypot(rows - 150, cols - 170) > 165] = image.min()
+    noise = estimate_noise(image, np.ones(image.shape, bool))
+    assert noise.gain == pytest.approx(6, rel=0.2)
+    assert noise.floor > 3
+
+
 def test_enlarged_picture_is_not_taken_for_noiseless() -> None:
     image = np.repeat(np.repeat(_canvas(3).counts(), 2, 0), 2, 1).astype(np.float32)
     assert estimate_noise(image, np.ones(image.shape, bool)).gain == pytest.approx(1, abs=0.2)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diskern.bragg.lattice import Lattice2D
-from diskern.bragg.lattice_evidence import Verdict, at_beam, claimed
+from diskern.bragg.lattice_evidence import Verdict, at_beam, claimed, judge
 from diskern.bragg.lattice_nets import Nets, grow, match
 from diskern.bragg.lattice_overlap import shared_row, twice_diffracted
 from diskern.bragg.lattice_reduce import reduction, transform_covariance
@@ -108,6 +108,13 @@ def _explain(sight: Sight, most: int) -> list[Verdict]:
                 chain, reached = _chain(other, sight, most)
                 if reached > total:
                     best, total = chain, reached
+    # What a first lattice left may show the net of both better than all spots together did.
+    for further in best[1:]:
+        whole = judge(_polish(further.net, sight, np.ones(len(sight), dtype=bool)), sight)
+        if whole.evidence > first.evidence:
+            chain, reached = _chain(whole, sight, most)
+            if reached > total:
+                best, total = chain, reached
     return best
 
 

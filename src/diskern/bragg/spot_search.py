@@ -114,14 +114,17 @@ def _significance(level: _Level, noise: Noise) -> Image:
     plain = level.answer / np.sqrt(level.variance)
     if noise.gain <= 0:
         return np.asarray(plain, dtype=np.float32)
-    at = np.nonzero(plain > 2)
+    at = np.nonzero(np.abs(plain) > 2)
     # The filter is worth a box of so many pixels; counts in it if all its variance is Poisson.
     box = 1 / _sum_of_squares(level.scale)
-    expected = np.maximum(level.variance[at] * box**2 / noise.gain**2, 1e-3)
-    count = np.maximum(expected + level.answer[at] * box / noise.gain, 1e-3)
-    deviance = count * np.log(count / expected) - (count - expected)
+    one = noise.gain * noise.spread
+    expected = np.maximum(level.variance[at] * box**2 / (noise.gain * one), 1e-3)
+    # Beside a spot on no background the filter asks for less than nothing: that is none missing.
+    count = np.maximum(expected + level.answer[at] * box / one, 0)
+    deviance = special.xlogy(count, count / expected) - (count - expected)
     exact = np.sqrt(2 * np.maximum(deviance, 0))
-    plain[at] = np.where(expected > 1e4, plain[at], np.minimum(exact, plain[at]))
+    least = np.minimum(exact, np.abs(plain[at]))
+    plain[at] = np.where(expected > 1e4, plain[at], np.copysign(least, plain[at]))
     return np.asarray(plain, dtype=np.float32)
 
 
@@ -279,8 +282,12 @@ def _sinks(summits: _Summits, level: _Level, first: int, second: int) -> bool:
 
 
 def shadow_of_beam(centre: Centre, width: Floats) -> Floats:
-    """Distance from the centre within which a peak is the direct beam or its foot."""
-    reach = max(1.5 * centre.radius, 2.0) + min(3 * centre.sigma, 20)
+    """Distance from the centre within which a peak is the direct beam or its foot.
+
+    The flank of a beam far beyond saturation is no wider than that of other spots.
+    """
+    flank = np.minimum(0.5 * centre.radius, 2 * width)
+    reach = np.maximum(centre.radius + flank, 2.0) + min(3 * centre.sigma, 20)
     return np.asarray(reach + 1.5 * width)
 
 

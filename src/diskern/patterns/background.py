@@ -17,6 +17,11 @@ Floats = NDArray[np.float64]
 
 SAMPLE = 300_000
 """Statistics are taken over at most about this many pixels."""
+SPARSE = 0.25
+"""Share of pixels without any electron from which on a median says too little of their mean."""
+FEW, WIDTH = 3.0, 3.0
+"""Electrons a pixel up to which local means take the place of counts, and the rms radius in px of
+the Gaussian they are taken with."""
 
 
 def radial_background(
@@ -41,10 +46,12 @@ def radial_background(
     array, good = as_float(image, flaws), usable(flaws)
     if good.sum() < 50:
         return np.full(array.shape, np.median(array), dtype=np.float32)
+    array = _steady(array, good)
     radius, _ = polar_coordinates(array.shape, centre)
     round_part = _round_background(array, good, radius)
     rest = array - round_part
-    correction = _patchy(rest, good)
+    # The disk of a beam far beyond saturation is no background of what lies beside it.
+    correction = _patchy(rest, good & (radius > 1.3 * centre.radius + 2))
     # Within a few pixels of the beam patches are too coarse to say anything.
     trust = np.clip(radius / (0.06 * min(array.shape)), 0, 1)
     return np.asarray(round_part + correction * trust, dtype=np.float32)
@@ -69,6 +76,7 @@ def with_rings(
     array, good = as_float(image, flaws), usable(flaws)
     if good.sum() < 50:
         return background
+    array = _steady(array, good)
     radius, _ = polar_coordinates(array.shape, centre, ellipse)
     at = _thin(good, radius)
     ring = np.minimum(radius[at], 10_000).astype(np.int64)
@@ -80,6 +88,25 @@ def with_rings(
     line = ndimage.gaussian_filter1d(line, 0.7)
     drawn = np.interp(radius, np.arange(size) + 0.5, line)
     return np.asarray(background + drawn, dtype=np.float32)
+
+
+def _steady(array: NDArray[np.float32], good: Bools) -> NDArray[np.float32]:
+    """The image, with local means where electrons are so few that most pixels have none.
+
+    The median of such counts is zero however many they are, and noise of what is there would
+    pass for spots.
+    """
+    values = array[good]
+    least = float(values.min())
+    some = values[values > least]
+    if len(some) > (1 - SPARSE) * len(values) or len(some) == 0:
+        return array
+    one = float(np.median(some)) - least
+    weight = ndimage.gaussian_filter(good.astype(np.float32), WIDTH)
+    # Spots are cut so that little of them reaches their neighbourhood.
+    cut = np.where(good, np.minimum(array - least, 3 * FEW * one), 0)
+    mean = ndimage.gaussian_filter(cut, WIDTH) / np.maximum(weight, 1e-3)
+    return np.where(good & (mean < FEW * one), mean + least, array).astype(np.float32)
 
 
 def _thin(good: Bools, radius: NDArray[np.float32]) -> tuple[NDArray[np.int64], ...]:

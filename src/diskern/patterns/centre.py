@@ -30,7 +30,8 @@ with which that grows rare: Bragg spots have diffuse haloes too, and now and the
 RIVAL = 2.5
 """Log-likelihood by which another bright peak may be less and still be named."""
 BEHIND = 4.0
-"""Times that distance at which a saturated peak beside a beam stop is no direct beam any more."""
+"""Times that distance at which a saturated peak beside a beam stop is no direct beam any more, and
+at which a stop hides none."""
 SPOTS = 0.08
 """Part of the pixels of independent texture by which two centres of symmetry differ: a lattice is
 symmetric about every node and halfway between two, but for what fades outwards."""
@@ -141,11 +142,11 @@ def _direct_beam(
     image: Image, good: Bools, flaws: NDArray[np.uint16], small: _Reduced, aim: Symmetry | None
 ) -> Centre | None:
     """The direct beam where it is seen, else None."""
-    stopped = bool((flaws & np.uint16(Flaw.BEAM_STOP)).any())
+    middle, spread = _prior(small, aim, LEEWAY)
+    stopped = _stop_within(flaws, small.to_full(middle), BEHIND * spread * small.factor)
     plateau = _largest_plateau(flaws)
     if plateau is not None and not stopped:
         return plateau
-    middle, spread = _prior(small, aim, LEEWAY)
     fill = float(np.percentile(small.level[small.good], 20))
     level = ndimage.gaussian_filter(np.where(small.good, small.level, fill), 1.0)
     peak = (level == ndimage.maximum_filter(level, 5)) & small.good
@@ -200,6 +201,12 @@ def _direct_beam(
     ]  # fmt: skip
     rivals = tuple((float(p[0]), float(p[1])) for p in others)
     return Centre(float(position[0]), float(position[1]), sigma, "direct beam", radius, rivals)
+
+
+def _stop_within(flaws: NDArray[np.uint16], place: Floats, distance: float) -> bool:
+    """Whether a beam stop comes as near to a place as that; elsewhere it hides no beam."""
+    rows, cols = np.nonzero(flaws & np.uint16(Flaw.BEAM_STOP))
+    return bool((np.hypot(rows - place[0], cols - place[1]) < distance).any())
 
 
 def _left_out(small: _Reduced, height: NDArray[Any], peak: Floats) -> Centre | None:

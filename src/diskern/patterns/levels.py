@@ -22,6 +22,8 @@ LOPSIDED = 4.5
 """Times the tail towards bright that such a tail is long."""
 EMPTY = 0.02
 """Part of the range of levels over which a frame is blank."""
+FEW, MOST_SPREAD = 4.0, 12.0
+"""Electrons a pixel below which their light's spread is told, and the most that it can be."""
 LEAST_FRAME, MOST_FRAME = 0.005, 0.4
 """Part of the image that a frame covers; what is larger is a background."""
 
@@ -126,12 +128,15 @@ class Noise:
     floor : variance at the dark level (read-out, rounding).
     zero : the dark level.
     quantum : step between grey levels, 0 where they are continuous.
+    spread : times ``gain`` that an electron counts where several pixels share its light; told
+        where electrons are few, and single ones would pass for spots.
     """
 
     gain: float
     floor: float
     zero: float
     quantum: float = 0.0
+    spread: float = 1.0
 
     def variance(self, level: NDArray[Any]) -> NDArray[Any]:
         """Variance of a pixel whose expectation is ``level``; same shape."""
@@ -155,11 +160,11 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
     size = 16 if min(image.shape) >= 200 else 8
     clean = np.where(good, image, 0)
     # Two pixels apart: enlarged pictures hold every pixel twice, detectors share charge.
-    across = clean[2:, 2:] - clean[2:, :-2] - clean[:-2, 2:] + clean[:-2, :-2]
-    usable = good[2:, 2:] & good[2:, :-2] & good[:-2, 2:] & good[:-2, :-2]
+    square, usable = _differences(clean, good, 2)
     level, share = block_mean(clean[2:, 2:].astype(np.float32), usable, size)
-    variance, _ = block_mean((across**2 / 4).astype(np.float32), usable, size)
-    full = share > 0.6
+    variance, _ = block_mean(square, usable, size)
+    # Blocks that hold one value from end to end lie beyond the detector, or received nothing.
+    full = (share > 0.6) & (variance > 0)
     floor_of_rounding = step**2 / 12
     if full.sum() < 4:
         return Noise(0.0, max(float(np.nanvar(clean)), floor_of_rounding, 1e-12), 0.0, step)
@@ -174,7 +179,39 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
     floor, gain = _line(x - zero, y)
     # A slope that adds nothing at any level is rounding's; its inverse square would overflow.
     gain = gain if gain * float(np.ptp(x)) > 1e-6 * float(y.max()) else 0.0
-    return Noise(gain, max(floor, floor_of_rounding, 1e-9 * max(float(y.max()), 1e-12)), zero, step)
+    floor = max(floor, floor_of_rounding, 1e-9 * max(float(y.max()), 1e-12))
+    counted = 0 < gain < 2 * step
+    few = not counted and float(np.median(level)) - zero < FEW * gain
+    return Noise(gain, floor, zero, step, _spread(clean - zero, good) if few else 1.0)
+
+
+def _spread(image: Image, good: NDArray[np.bool_]) -> float:
+    """Noise of means over 4 × 4 pixels, over what that of single pixels would make of them.
+
+    In the darker half of the image, where least structure adds to it.
+    """
+    coarse, whole = block_mean(image, good, 4)
+    level, _ = block_mean(image, good, 16)
+    pixels, _ = block_mean(*_differences(image, good, 2), 16)
+    means, share = block_mean(*_differences(coarse, whole > 0.9, 1), 4)
+    rows, cols = (min(n) for n in zip(pixels.shape, means.shape, strict=True))
+    level, pixels, means, share = (x[:rows, :cols] for x in (level, pixels, means, share))
+    known = (pixels > 0) & (share > 0.5)
+    # Blank blocks tell nothing; where most are, the others hold spots.
+    if known.sum() < max(8, 0.5 * (share > 0.5).sum()):
+        return 1.0
+    known &= level <= np.median(level[known])
+    return float(np.clip(16 * np.median(means[known] / pixels[known]), 1.0, MOST_SPREAD))
+
+
+def _differences(
+    image: Image, good: NDArray[np.bool_], apart: int
+) -> tuple[Image, NDArray[np.bool_]]:
+    """Variance of pixels, from second differences of such as lie apart, and which are known."""
+    n = apart
+    across = image[n:, n:] - image[n:, :-n] - image[:-n, n:] + image[:-n, :-n]
+    known = good[n:, n:] & good[n:, :-n] & good[:-n, n:] & good[:-n, :-n]
+    return (across**2 / 4).astype(np.float32), known
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
