@@ -7,7 +7,9 @@ Every image is recorded by an instrument drawn anew: off-centre, with or without
 noise, negatives, frames.  Crystals are of structure types that the network was not trained on.
 Refused is an image of which no lattice is reported, that is told as rings, or of which the answer
 says that it is perhaps no single crystal.  Of crystals it tells as well how often the direct beam
-is found (within 1 % of the side) and a lattice.  --show writes the images of wrong answers.
+is found (within 1 % of the side), how many show a net at all (five spots above noise where the
+simulation put them, two of them off the row that holds most), and how many of these are refused.
+--show writes the images of wrong answers.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +31,7 @@ from scipy.spatial.transform import Rotation
 from diskern.bragg.analyse import analyse
 from diskern.bragg.analysis import Analysis
 from diskern.nets.registry import load
+from diskern.patterns.levels import upright
 from diskern.patterns.pattern import Pattern
 from diskern.simulate.export import save_image
 from diskern.simulate.instrument import Instrument, Labels
@@ -51,6 +55,8 @@ Spots = tuple[Floats, Floats]
 MOST = 60
 """Spots of what is made up."""
 ONE = "one crystal"
+FEWEST, OFF_ROW, NEAR = 5, 2, 5.0
+"""Spots that show a net, those of them off one row, and the px from it within which they are on."""
 
 
 def say(line: str) -> None:
@@ -122,8 +128,17 @@ class Specimens:
         return np.concatenate([m.q for m in made]), np.concatenate(every)
 
 
-def recorded(kind: str, spots: Spots, size: int, seed: int) -> tuple[Pattern, Floats]:
-    """An image of the spots by an instrument drawn anew, and (2,) where its direct beam is."""
+@dataclass(frozen=True, eq=False)
+class Record:
+    """An image, (2,) where its direct beam is, and whether it shows a net."""
+
+    pattern: Pattern
+    beam: Floats
+    net: bool
+
+
+def recorded(kind: str, spots: Spots, size: int, seed: int) -> Record:
+    """An image of the spots by an instrument drawn anew."""
     rng = np.random.default_rng([seed, 7])
     pixel_size = float(rng.uniform(1.2, 2.2)) / (size / 2)
     instrument = Instrument.draw(seed, (size, size), pixel_size)
@@ -138,8 +153,34 @@ def recorded(kind: str, spots: Spots, size: int, seed: int) -> tuple[Pattern, Fl
     sigma = float(rng.uniform(1.2, 2.5)) * size / 512
     clean = draw_gaussians(rows[None], cols[None], intensity[None], blank.shape, sigma)[0]
     # A specimen that scatters nothing still has its direct beam.
-    image, _ = instrument.recorder().apply(clean + np.float32(1e-9), labels)
-    return Pattern.from_array(image, pixel_size), labels.centre
+    image, labels = instrument.recorder().apply(clean + np.float32(1e-9), labels)
+    pattern = Pattern.from_array(image, pixel_size)
+    bright = labels.points[np.argsort(-intensity)][labels.visible[np.argsort(-intensity)]]
+    seen = [p for p in bright[:MOST] if _stands_out(upright(image)[0], p, sigma)]
+    return Record(pattern, labels.centre, _is_net(np.array(seen).reshape(-1, 2), labels.centre))
+
+
+def _stands_out(image: NDArray[np.float32], place: Floats, sigma: float) -> bool:
+    """Whether a spot is five standard errors above the ring about it."""
+    row, col = np.round(place).astype(int)
+    reach = int(np.ceil(6 * sigma))
+    if min(row, col) < reach or row + reach >= len(image) or col + reach >= image.shape[1]:
+        return False
+    about = image[row - reach : row + reach + 1, col - reach : col + reach + 1].astype(float)
+    away = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    disk, ring = about[away < 1.5 * sigma], about[away > 3.5 * sigma]
+    error = max(float(ring.std()), 1e-9) * (1 / len(disk) + 1 / len(ring)) ** 0.5
+    return bool(disk.mean() - np.median(ring) > 5 * error)
+
+
+def _is_net(seen: Floats, beam: Floats) -> bool:
+    """Whether spots are `FEWEST` or more and `OFF_ROW` of them off the row that holds most."""
+    if len(seen) < FEWEST:
+        return False
+    offset = seen - beam
+    along = offset / np.maximum(np.linalg.norm(offset, axis=1, keepdims=True), 1e-9)
+    off = np.abs(along[:, None, 0] * offset[None, :, 1] - along[:, None, 1] * offset[None, :, 0])
+    return bool((off > NEAR).sum(1).min() >= OFF_ROW)
 
 
 def outcome(analysis: Analysis) -> str:
@@ -172,22 +213,29 @@ def main() -> None:
         if given.only and kind not in given.only.split(","):
             continue
         counts: Counter[str] = Counter()
+        nets: Counter[str] = Counter()
         beams = 0
         for seed in range(given.first, given.first + given.images):
             spots = make(np.random.default_rng([seed, 1]))
-            pattern, centre = recorded(kind, spots, given.size, seed)
-            analysis = analyse(pattern)
-            beams += float(np.hypot(*(analysis.centre.as_array() - centre))) < 0.01 * given.size
+            record = recorded(kind, spots, given.size, seed)
+            analysis = analyse(record.pattern)
+            off = float(np.hypot(*(analysis.centre.as_array() - record.beam)))
+            beams += off < 0.01 * given.size
             said = outcome(analysis)
             counts[said] += 1
+            nets[said] += record.net
             if given.show and (said == ONE) != (kind == "crystal"):
                 given.show.mkdir(parents=True, exist_ok=True)
-                save_image(given.show / f"{kind} {seed} {said}.png", pattern.image, gamma=0.4)
+                image = record.pattern.image
+                save_image(given.show / f"{kind} {seed} {said}.png", image, gamma=0.4)
         share = 100 / given.images
         told = ", ".join(f"{name} {share * count:.0f} %" for name, count in counts.most_common())
         refused = share * (given.images - counts[ONE])
-        beam = f"; direct beam found {share * beams:.0f} %" if kind == "crystal" else ""
-        say(f"{kind}: refused {refused:.0f} % ({told}){beam}")
+        say(f"{kind}: refused {refused:.0f} % ({told})")
+        if kind == "crystal":
+            wrong = 100 * (1 - nets[ONE] / max(nets.total(), 1))
+            say(f"  direct beam found {share * beams:.0f} %")
+            say(f"  net shown by {nets.total()}, of which refused {wrong:.0f} %")
 
 
 if __name__ == "__main__":

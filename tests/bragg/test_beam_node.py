@@ -10,6 +10,7 @@ from synthetic import Canvas, hexagonal
 from diskern.bragg.analyse import analyse
 from diskern.bragg.beam_node import beam_node
 from diskern.bragg.lattice_fit import fit_lattices
+from diskern.bragg.noncrystal import refusal
 from diskern.patterns.geometry import Centre, Flaw
 from diskern.patterns.pattern import Pattern
 
@@ -51,6 +52,32 @@ def test_the_hidden_node_that_the_background_aims_at_is_the_beam(seed):
     right = Centre(*MIDDLE, 0.1, "Friedel symmetry")
     kept = fit_lattices(spots, right, SHAPE)[0]
     assert beam_node(kept, spots, right, aim, flaws) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_without_background_the_node_between_the_mates_is_the_beam(seed):
+    """A counting detector without diffuse light, on which a Bragg spot outshines the beam."""
+    rng = np.random.default_rng(seed)
+    basis = net(rng, "oblique", SPACING)
+    index, place = nodes(basis, radius=160.0)
+    wrong, half = MIDDLE + 2 * basis[0], (index[:, 0] > 0) & (index != (2, 0)).any(1)
+    some = place[half & (rng.random(len(place)) < 0.4)]
+    place = np.concatenate([some, 2 * MIDDLE - some, MIDDLE[None]])
+    intensity = np.exp(rng.normal(0, 0.3, len(place)))
+    spots = measured(rng, place, 0.2, intensity=intensity)[0]
+    centre = Centre(*wrong, 0.1, "direct beam", 2.0)
+    lattice = fit_lattices(spots, centre, SHAPE)[0]
+    found = beam_node(lattice, spots, centre, None, np.zeros(SHAPE, dtype=np.uint16))
+    assert found is not None
+    assert np.linalg.norm(found - MIDDLE) < 0.5
+
+
+def test_a_flooded_beam_is_no_reason_to_refuse_a_lattice():
+    _, spots = _spots(0)
+    wide = Centre(*MIDDLE, 0.1, "direct beam", 0.15 * min(SHAPE))
+    lattices = fit_lattices(spots, wide, SHAPE)
+    assert refusal(spots, lattices, None, None, wide, SHAPE) is None
+    assert "convergent" in str(refusal(spots, (), None, None, wide, SHAPE))
 
 
 @pytest.mark.parametrize("angle", [70, 160, 300])

@@ -119,7 +119,7 @@ def _at_beam(
     if not nets or nets[0].evidence < SURE or centre.method == "stated":
         return centre, found
     aim = diffuse_centre(image, flaws)
-    node = beam_node(nets[0], found.spots, centre, centre.as_array() if aim is None else aim, flaws)
+    node = beam_node(nets[0], found.spots, centre, aim, flaws)
     if node is None:
         return centre, found
     sigma = max(nets[0].residual / len(nets[0].members) ** 0.5, 0.05)

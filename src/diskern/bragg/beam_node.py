@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from diskern.bragg.lattice import Lattice2D
 from diskern.bragg.spots import Spots
-from diskern.patterns.centre import LEEWAY, TAIL
+from diskern.patterns.centre import LEEWAY, OFF_MIDDLE, TAIL
 from diskern.patterns.geometry import Centre, Flaw
 
 Floats = NDArray[np.float64]
 
 COVERED = Flaw.BEAM_STOP | Flaw.MISSING | Flaw.OVERLAY | Flaw.SATURATED | Flaw.BLOOMING | Flaw.CROSS
 """Where a direct beam may be that is not among the spots."""
+FARTHEST = -7.5
+"""Log-likelihood of the distance from there at which no node is the beam any more."""
 DARK = -1.5
 """Log-likelihood of a direct beam that is not seen where nothing is known to hide it."""
 MATES = 4.0
@@ -36,7 +38,7 @@ def beam_node(
     lattice: Lattice2D,
     spots: Spots,
     centre: Centre,
-    aim: Floats,
+    aim: Floats | None,
     flaws: NDArray[np.uint16],
 ) -> Floats | None:
     """(2,) row and column in px of the direct beam; None where the centre stands.
@@ -46,16 +48,16 @@ def beam_node(
     lattice : of rank 2, its origin the node nearest to the centre.
     spots : that it was fitted to.
     centre : the direct beam so far.
-    aim : (2,) what the diffuse background aims at.
+    aim : (2,) what the diffuse background aims at; None without one.
     flaws : (Q_y, Q_x) bits of `Flaw`.
     """
-    side = min(flaws.shape)
     index, place = lattice.nodes((flaws.shape[0], flaws.shape[1]))
-    near = np.linalg.norm(place - aim, axis=1) < 6 * LEEWAY * side
-    index, place = index[near], place[near]
+    worth = _nearness(place, aim, flaws)
+    near = worth > FARTHEST
+    index, place, worth = index[near], place[near], worth[near]
     if not len(place):
         return None
-    worth = _nearness(place, aim, side) + _seen(index, place, lattice, spots, centre, flaws)
+    worth = worth + _seen(index, place, lattice, spots, centre, flaws)
     worth = worth + MATES * _mates(index, lattice, spots, flaws)
     own = (index == 0).all(1)
     best = int(worth.argmax())
@@ -67,8 +69,15 @@ def beam_node(
     return place[best] if off > tolerance else None
 
 
-def _nearness(place: Floats, aim: Floats, side: int) -> Floats:
-    """(K,) log-likelihood of the distance from where the background aims."""
+def _nearness(place: Floats, aim: Floats | None, flaws: NDArray[np.uint16]) -> Floats:
+    """(K,) log-likelihood of the distance from where the background aims.
+
+    Without a background who records a pattern still points the camera at the beam, roughly.
+    """
+    side = min(flaws.shape)
+    if aim is None:
+        middle = (np.array(flaws.shape) - 1) / 2
+        return np.asarray(-0.5 * ((place - middle) ** 2).sum(1) / (OFF_MIDDLE * side) ** 2)
     square = ((place - aim) ** 2).sum(1) / (LEEWAY * side) ** 2
     return np.asarray(-TAIL * np.log1p(square / 2))
 

@@ -21,6 +21,8 @@ FORBIDDEN = (5, 8, 10, 12)
 TAU = (1 + 5**0.5) / 2
 WIDEST_DISK = 0.08
 """Radius of the direct disk, over the image's side, past which its neighbours overlap it."""
+SURE = 20.0
+"""Evidence of a lattice that such overlap would not leave."""
 BRIGHT = 20.0
 """Signal-to-noise ratio that speckle does not reach."""
 LEAST_SPOTS = 12
@@ -58,7 +60,9 @@ def refusal(
                 f"{order.order}-fold rotational symmetry of sharp spots, which no lattice has: "
                 "a quasicrystal or multiple twin"
             )
-    if rings is None and centre.radius > WIDEST_DISK * min(shape):
+    # Disks that overlap leave no lattice; a beam that flooded its neighbourhood does.
+    apart = any(lattice.rank == 2 and lattice.evidence > SURE for lattice in lattices)
+    if rings is None and centre.radius > WIDEST_DISK * min(shape) and not apart:
         return (
             f"the direct disk is {2 * centre.radius:.0f} px wide: a convergent-beam pattern whose "
             "disks overlap, not one of separate spots"

@@ -27,6 +27,8 @@ where the direct beam was left out of the image."""
 LEEWAY, TAIL = 0.04, 2.5
 """How far the diffuse background's centre is off the beam, over the image's side, and the exponent
 with which that grows rare: Bragg spots have diffuse haloes too, and now and then they pull."""
+OFF_MIDDLE = 0.2
+"""How far the beam is off the middle of the image, over its side."""
 RIVAL = 2.5
 """Log-likelihood by which another bright peak may be less and still be named."""
 BEHIND = 4.0
@@ -164,7 +166,7 @@ def _direct_beam(
         worth = (
             np.where(height > 0, np.log(np.maximum(height, 1e-30) / height.max()), -np.inf)
             - TAIL * np.log1p((distance / spread) ** 2 / 2)
-            - 0.5 * (off_middle / 0.2) ** 2
+            - 0.5 * (off_middle / OFF_MIDDLE) ** 2
         )
     best = int(np.argmax(worth))
     start = np.round(small.to_full(places[best].astype(float))).astype(int)

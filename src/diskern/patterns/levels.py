@@ -182,7 +182,7 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
     floor = max(floor, floor_of_rounding, 1e-9 * max(float(y.max()), 1e-12))
     counted = 0 < gain < 2 * step
     few = not counted and float(np.median(level)) - zero < FEW * gain
-    return Noise(gain, floor, zero, step, _spread(clean - zero, good) if few else 1.0)
+    return Noise(gain, floor, zero, step, _spread(clean, good) if few else 1.0)
 
 
 def _spread(image: Image, good: NDArray[np.bool_]) -> float:
