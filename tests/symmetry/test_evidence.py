@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from zone_patterns import crystal, evidence
@@ -12,6 +14,7 @@ from diskern.symmetry.evidence import (
     NodeState,
     PatternEvidence,
     distortion_covariance,
+    doubt_of,
     evidence_from,
     generated_basis,
     reduce_basis,
@@ -177,6 +180,35 @@ def test_dark_nodes_of_an_image_are_seen_to_be_dark():
     assert found.pixel_size == 0.01
     odd = np.array([tuple(i) in dark for i in found.indices.tolist()])
     assert found.limit[odd].max() < 0.2 * found.intensity[~odd].min()
+
+
+def test_a_spot_that_is_not_seen_in_a_flooded_part_or_at_the_edge_of_the_stop_is_not_dark():
+    dark = {(1, 0), (0, 2), (-2, 0)}
+    analysis = _image(dark)
+    flaws = analysis.flaws.copy()
+    flaws[118:130, 94:106] = int(Flaw.SATURATED)
+    flaws[96:104, 155:180] = int(Flaw.BEAM_STOP)  # 7 px from node (0, 2), which is not beneath
+    analysis = replace(analysis, flaws=flaws)
+    found = evidence_from(analysis, analysis.lattices[0])
+    table = {tuple(i): s for i, s in zip(found.indices.tolist(), found.state, strict=True)}
+    assert table[1, 0] == NodeState.HIDDEN
+    assert table[0, 2] == NodeState.HIDDEN
+    assert table[-2, 0] == NodeState.DARK
+    seen = replace(_image(), flaws=flaws)
+    again = evidence_from(seen, seen.lattices[0])
+    assert NodeState.DARK not in again.state
+
+
+def test_a_net_that_leaves_most_spots_aside_is_doubted():
+    doubts = [doubt_of(share) for share in (0.0, 0.4, 0.57, 0.7, 0.9, 1.0)]
+    assert doubts == sorted(doubts, reverse=True)
+    assert doubts[0] == pytest.approx(0.95, abs=0.01)
+    assert doubts[-1] == pytest.approx(0.03, abs=0.001)
+    analysis = _image()
+    whole = analysis.lattices[0]
+    some = replace(whole, members=whole.members[::3], indices=whole.indices[::3])
+    assert evidence_from(analysis, whole).doubt < 0.04
+    assert evidence_from(replace(analysis, lattices=(some,)), some).doubt > 0.9
 
 
 def test_intensities_of_an_image_follow_the_spots():

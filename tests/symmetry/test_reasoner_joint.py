@@ -96,6 +96,27 @@ def test_one_pattern_alone_is_not_set_aside():
         assert (result.nets != DOUBTED).all()
 
 
+def test_a_pattern_whose_net_is_probably_none_says_little():
+    other = crystal(2, (5.3, 6.9, 8.3, 83, 97, 111), seed=2)
+    one = evidence(other, (1, 1, 0), pixel_size=1.0)
+    held, doubted = (reason([replace(one, doubt=d)], prior=Prior()) for d in (0.03, 0.95))
+    prior = Prior().of_groups()
+    assert np.abs(doubted.groups - prior).sum() < 0.3 * np.abs(held.groups - prior).sum()
+    assert np.isfinite(doubted.cell).all()
+
+
+def test_two_doubtful_nets_of_three_do_not_outvote_a_good_one():
+    simple = crystal(225, (4.05,) * 3 + (90,) * 3)
+    other = crystal(2, (5.3, 6.9, 8.3, 83, 97, 111), seed=2)
+    own = evidence(simple, (0, 1, 1), pixel_size=1.0)
+    foreign = [
+        replace(evidence(other, u, 7, pixel_size=1.0), doubt=0.9) for u in ((1, 1, 0), (0, 1, 2))
+    ]
+    found = reason([own, *foreign], prior=Prior())
+    alone = reason([own], prior=Prior())
+    assert found.system()[0].name == alone.system()[0].name == "cubic"
+
+
 def test_at_most_half_of_the_patterns_are_set_aside():
     simple = crystal(225, (4.05,) * 3 + (90,) * 3)
     zones = [(0, 0, 1), (0, 1, 1), (1, 1, 1)]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diskern.bragg.analysis import Analysis
 from diskern.bragg.lattice import Lattice2D
+from diskern.bragg.lattice_relation import relation
 from diskern.errors import DiskernError
 from diskern.patterns.geometry import Ellipse, Flaw
 from diskern.simulate.spot_pattern import SpotPattern
@@ -23,6 +24,17 @@ DISTORTION = 0.003
 """Standard deviation of each component of the strain that a lens left in the image.
 
 Ellipticities of 0.5 to 1 % are usual where none was measured."""
+DOUBT, MOST_DOUBT = 0.03, 0.95
+"""Probability that a net is none of the crystal's zones: of one that explains its pattern, and of
+one that explains hardly any of its spots."""
+HALF_EXPLAINED, PASSAGE = 0.57, 0.05
+"""Part of the spots that a net must explain to be as likely right as wrong, and how fast that
+changes: of 234 nets on simulated images 15 of 18 that explained less than 0.6 were none, and 13 of
+the rest."""
+EDGE = 2.0
+"""Apertures from a beam stop within which a spot may be lost in its edge."""
+FLOODED = 0.1
+"""Part of an aperture that is saturated in which a spot may be lost."""
 
 
 class NodeState(IntEnum):
@@ -51,6 +63,8 @@ class PatternEvidence:
     camera : patterns with the same label were taken at one camera length, so that one scale
         (known or not) holds for all of them.
     number : by which the pattern is spoken of; by default its place among those given.
+    doubt : prior probability that the net is none of the crystal's zones: misread, of another
+        grain, or of spots of several Laue zones.
     """
 
     basis: Floats
@@ -66,6 +80,7 @@ class PatternEvidence:
     camera: str | None = None
     source: str = ""
     number: int | None = None
+    doubt: float = DOUBT
 
     @classmethod
     def from_nodes(
@@ -224,7 +239,8 @@ def evidence_from(analysis: Analysis, lattice: Lattice2D) -> PatternEvidence:
 
     Every node within reach of the outermost indexed spot is measured by an aperture, whether a
     spot was found there or not; places between the nodes give the noise.  Nodes under a beam
-    stop, an overlay or outside the detector are hidden.
+    stop, an overlay or outside the detector are hidden, and those at its edge or in a part of the
+    image that is flooded, unless a spot was found there.
 
     Raises
     ------
@@ -236,6 +252,7 @@ def evidence_from(analysis: Analysis, lattice: Lattice2D) -> PatternEvidence:
     pattern = analysis.pattern
     radius_px = _aperture(analysis, lattice)
     bad = (analysis.flaws & ~np.uint16(Flaw.SATURATED)) != 0
+    flooded = (analysis.flaws & np.uint16(Flaw.SATURATED)) != 0
     residual = np.nan_to_num(pattern.image.astype(np.float64) - analysis.background)
     indices, position = lattice.nodes(pattern.shape)
     members = {tuple(i) for i in lattice.indices.tolist()}
@@ -245,7 +262,7 @@ def evidence_from(analysis: Analysis, lattice: Lattice2D) -> PatternEvidence:
     indices, position = indices[keep], position[keep]
     value, share = aperture_sums(residual, bad, position, radius_px)
     null_position = _between(lattice, indices, pattern.shape)
-    null_value, null_share = aperture_sums(residual, bad, null_position, radius_px)
+    null_value, null_share = aperture_sums(residual, bad | flooded, null_position, radius_px)
     clean = null_share > 0.9
     level, noise = local_noise(position, null_position[clean], null_value[clean])
     value = value - level
@@ -254,18 +271,44 @@ def evidence_from(analysis: Analysis, lattice: Lattice2D) -> PatternEvidence:
     # A node that the lattice fit claimed counts as seen even if the aperture hardly agrees.
     value = np.where(found, np.maximum(value, 3 * noise), value)
     limit = np.maximum(value, 0.0) + 2 * noise
+    shadow = (analysis.flaws & np.uint16(Flaw.BEAM_STOP)) != 0
+    beside = aperture_sums(residual, shadow, position, EDGE * radius_px)[1] < 1
+    drowned = aperture_sums(residual, flooded, position, radius_px)[1] < 1 - FLOODED
     evidence = PatternEvidence.from_nodes(
         undistorted(lattice.basis, analysis.ellipse),
         indices,
         value,
         sigma=noise + 0.05 * np.abs(value),
         limit=np.where(seen, np.minimum(limit, 0.99 * value), np.maximum(limit, value)),
-        hidden=share < 0.8,
+        hidden=(share < 0.8) | (~seen & (beside | drowned)),
         pixel_size=pattern.pixel_size,
         pixel_size_error=pattern.pixel_size_error,
         source=pattern.source,
+        doubt=doubt_of(_explained(analysis, lattice)),
     )
     return replace(evidence, covariance=_fit_covariance(lattice, evidence, analysis.ellipse))
+
+
+def doubt_of(explained: float) -> float:
+    """Prior probability that a net is none of the crystal's zones, from the part of spots on it.
+
+    Off the zone axes, spots of several Laue zones make nets that are planes of no reciprocal
+    lattice, or of one that nobody looks along.
+    """
+    share = 1 / (1 + np.exp((explained - HALF_EXPLAINED) / PASSAGE))
+    return float(DOUBT + (MOST_DOUBT - DOUBT) * share)
+
+
+def _explained(analysis: Analysis, lattice: Lattice2D) -> float:
+    """Part of the spots on a net, or on one that a turn or a mirror makes of it: a twin's."""
+    members = set(lattice.members.tolist())
+    for other in analysis.lattices:
+        if other is not lattice and other.rank == 2:
+            kind = relation(lattice, other).kind
+            members |= (
+                set(other.members.tolist()) if kind in ("rotation", "mirror", "twin") else set()
+            )
+    return len(members) / max(len(analysis.spots), 1)
 
 
 def evidence_of_simulation(

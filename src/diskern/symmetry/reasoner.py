@@ -25,7 +25,7 @@ from diskern.symmetry.likelihood_nodes import NodeLikelihood, NodeModel
 from diskern.symmetry.posterior import Posterior, Prior, groups_from, leading, of_symbols
 from diskern.symmetry.posterior_ambiguity import ambiguity_set, next_zone, zone_posteriors
 from diskern.symmetry.posterior_reasons import best_cell, sentences
-from diskern.symmetry.reasoner_joint import DOUBT, Combination, Measured, Relation, combine
+from diskern.symmetry.reasoner_joint import Combination, Measured, Relation, combine
 from diskern.symmetry.reasoner_single import Single, measured_shapes, of_any_net, single
 
 Floats = NDArray[np.float64]
@@ -146,8 +146,9 @@ def weigh(
 
     anything = block_of("-1")
     free = singles(anything)
-    doubt = np.array([of_any_net(one) for one in free]) + np.log(DOUBT)
-    measured = Measured(shape, covariance, scale, doubt, settings.relations)
+    doubt = np.array([p.doubt for p in patterns])
+    any_net = np.array([of_any_net(one) for one in free])
+    measured = Measured(shape, covariance, scale, doubt, any_net, settings.relations)
     return [
         combine(block, free if block is anything else singles(block), measured)
         for block in blocks()

@@ -42,8 +42,6 @@ DEPTH = 30.0
 """Combinations that are e^-30 worse than the best of their symbol are dropped."""
 LOOSE = 0.08
 """Shape tolerance of the mean of two cells, from which a fit starts."""
-DOUBT = 0.03
-"""Probability that the net of a pattern is none of those looked at."""
 DOUBTED = -1
 """In place of a net that is doubted."""
 
@@ -67,7 +65,8 @@ class Measured:
     shape : (K, 3) ln|a|, ln|b| (1/Å) and γ of the nets.
     covariance : (K, 3, 3) of the shapes.
     scale : standard deviation of the logarithm of a scale that all share.
-    doubt : (K,) log evidence of each pattern should its net be none of those looked at.
+    doubt : (K,) prior probability that a net is none of those looked at.
+    any_net : (K,) log evidence of each pattern should that be so.
     relations : measured angles between zone axes.
     """
 
@@ -75,7 +74,23 @@ class Measured:
     covariance: Floats
     scale: float
     doubt: Floats
+    any_net: Floats
     relations: Sequence[Relation] = ()
+
+    @property
+    def aside(self) -> Floats:
+        """(K,) log evidence of a pattern that is set aside."""
+        return np.asarray(np.log(self.doubt) + self.any_net)
+
+    @property
+    def believed(self) -> Floats:
+        """(K,) log prior probability of a pattern that is not."""
+        return np.asarray(np.log1p(-self.doubt))
+
+    @property
+    def most_aside(self) -> int:
+        """Patterns of a combination that may be set aside."""
+        return max(len(self.doubt) // 2, int((self.doubt > 0.5).sum()))
 
     def between(self, pattern: int, others: Sequence[int]) -> list[Relation]:
         """Relations of a pattern with any of others."""
@@ -149,8 +164,9 @@ def combine(block: Block, singles: Sequence[Single], measured: Measured) -> Comb
             found = _extended(joint, singles, order[: place + 1], measured, rows)
         else:
             found = _of_single(block, singles[i])
-        doubt = measured.doubt[i] + sum(map(_anywhere, measured.between(i, order[:place])))
-        joint = _strongest(_doubting(joint, found, doubt, len(order) // 2))
+            found = replace(found, metric=found.metric + measured.believed[i])
+        doubt = measured.aside[i] + sum(map(_anywhere, measured.between(i, order[:place])))
+        joint = _strongest(_doubting(joint, found, doubt, measured.most_aside))
     return replace(joint, nets=joint.nets[:, np.argsort(order)])
 
 
@@ -212,8 +228,8 @@ def _extended(
     nets = np.c_[joint.nets[a], other.net[b]]
     seen = list(order)
     there = nets != DOUBTED
-    believed = np.where(there, block.log_prior[nets], 0.0).sum(1)
-    believed = believed + np.where(there[:, :-1], 0.0, measured.doubt[seen[:-1]]).sum(1)
+    believed = np.where(there, block.log_prior[nets] + measured.believed[seen], 0.0).sum(1)
+    believed = believed + np.where(there[:, :-1], 0.0, measured.aside[seen[:-1]]).sum(1)
 
     def fitted(which: Ints, start: Floats, steps: int, robust: int) -> MetricFit:
         return fit_cells(
