@@ -154,21 +154,6 @@ def test_random_crystals_are_built_when_asked() -> None:
     assert one.crystal(0.08).symmetry().number == 62
 
 
-def test_random_crystals_on_special_positions_are_of_structure_types() -> None:
-    groups = [221, 225, 227, 229]
-    random = {"source": "random", "space_groups": groups, "count": 60, "general": False}
-    known = {"source": "common", "space_groups": groups}
-    split = {"by": "prototype", "validation": 0.3}
-    values = {"kind": "spots", "name": "r", "crystals": [random, known], "split": split}
-    recipe = parse_recipe(values)
-    parted = split_of(recipe)
-    assert not find_leaks(parted)
-    random_types = {prototype_family(m) for m in materials_of(recipe) if not m.formula}
-    known_types = {prototype_family(m) for m in materials_of(recipe) if m.formula}
-    # Some are rock salt or bcc: they go where the known ones of their type go.
-    assert random_types & known_types
-
-
 def test_balance_tames_large_prototypes() -> None:
     values = {
         "kind": "spots",

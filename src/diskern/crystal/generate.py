@@ -42,10 +42,6 @@ COMMON_ELEMENTS = tuple(
 """Atomic numbers that random crystals draw from unless told otherwise."""
 
 
-LEAST_ATOM_VOLUME = 6.0
-"""Å³ of an atom of simple compounds, of which light ones would else have cells of 2 Å."""
-
-
 @dataclass(frozen=True)
 class GenerateOptions:
     """Ranges of random crystals.
@@ -53,9 +49,6 @@ class GenerateOptions:
     Attributes
     ----------
     elements : atomic numbers to draw from.
-    general : whether one orbit is sure to be on a general position.  Without it most are on special
-        ones, as in simple compounds, and cells are small; groups that such atoms do not show alone
-        have no such crystals.
     special : fewest and most further orbits, placed on random special or general positions.
     packing : range of the volume that covalent spheres fill.
     closeness : shortest allowed distance over the sum of covalent radii.
@@ -63,7 +56,6 @@ class GenerateOptions:
     """
 
     elements: Sequence[int] = COMMON_ELEMENTS
-    general: bool = True
     special: tuple[int, int] = (0, 3)
     packing: tuple[float, float] = (0.25, 0.5)
     closeness: float = 0.8
@@ -175,15 +167,11 @@ def _attempt(
     n_special = int(rng.integers(options.special[0], options.special[1] + 1))
     elements = rng.choice(np.asarray(options.elements), n_special + 1, replace=True)
     orbits: list[tuple[int, Floats]] = []
-    if options.general:
-        starts = [
-            rng.random((40, 3)),
-            *(_special(rotations, translations, rng) for _ in range(n_special)),
-        ]
-        counts = [len(rotations)] + [len(rotations) // 2] * n_special
-    else:
-        starts = [_special(rotations, translations, rng)[:1] for _ in range(n_special + 1)]
-        counts = [_multiplicity(start[0], rotations, translations) for start in starts]
+    starts = [
+        rng.random((40, 3)),
+        *(_special(rotations, translations, rng) for _ in range(n_special)),
+    ]
+    counts = [len(rotations)] + [len(rotations) // 2] * n_special
     volume = sum(
         c * float(_sphere_volumes(np.array([z]))[0]) for c, z in zip(counts, elements, strict=True)
     ) / rng.uniform(*options.packing)
@@ -191,13 +179,11 @@ def _attempt(
     for z, candidates in zip(elements.tolist(), starts, strict=True):
         placed = _place(z, candidates, orbits, (rotations, translations), lattice, options)
         if placed is None:
-            if not (orbits and options.general):
+            if not orbits:
                 return None
             continue
         orbits.append((z, placed))
     positions = np.concatenate([o for _, o in orbits])
-    if not options.general and volume < LEAST_ATOM_VOLUME * len(positions):
-        return None
     numbers = np.concatenate([np.full(len(o), z) for z, o in orbits])
     made = Crystal.from_arrays(lattice, positions, numbers, u_iso=0.006)
     return replace(made, name=f"random {number}", source="random symmetric crystal")
@@ -251,16 +237,6 @@ def _special(
     return np.where(fixed[:, None], points, starts)
 
 
-def _multiplicity(point: Floats, rotations: NDArray[np.int64], translations: Floats) -> int:
-    """Number of places in the cell that a point is carried to."""
-    return len(np.unique(_grid(rotations @ point + translations), axis=0))
-
-
-def _grid(places: Floats) -> NDArray[np.int64]:
-    """(N, 3) fractional places as whole numbers, the same for places that rounding parts."""
-    return np.rint(places * 1e5).astype(np.int64) % 10**5
-
-
 def _place(
     z: int,
     candidates: Floats,
@@ -291,7 +267,8 @@ def _distinct(images: Floats, lattice: Floats) -> Floats | None:
     apart = images - images[0]
     apart -= np.round(apart)
     stabiliser = (np.linalg.norm(apart @ lattice, axis=1) < 1e-3).sum()
-    keep = np.unique(_grid(images) @ np.array([10**10, 10**5, 1]), return_index=True)[1]
+    grid = np.rint(images * 1e5).astype(np.int64) % 10**5
+    keep = np.unique(grid @ np.array([10**10, 10**5, 1]), return_index=True)[1]
     if stabiliser * len(keep) != len(images):
         return None  # rounding split or merged the orbit
     return np.asarray(images[np.sort(keep)])

@@ -54,8 +54,8 @@ class Material:
     ----------
     key : unique within the recipe; what shards call it.
     space_group : 1 to 230, the same at 0.01 and 0.1 Å.
-    prototype : label of its structure type.  A random crystal that fills a general position is a
-        type of its own.
+    prototype : label of its structure type.  A random crystal is a type of its own: it always
+        fills a general position.
     formula : reduced formula, ``""`` of a random crystal.
     build : makes the crystal, in the standardised conventional cell.
     """
@@ -230,22 +230,21 @@ def _random(source: Source, seed: int, place: int) -> Iterator[Material]:
     for index in range(source.count):
         number = groups[index % len(groups)]
         name = f"random-{seed}-{place}-{index}"
-        build = partial(_random_crystal, number, (seed, place, index), source)
         yield Material(
             key=name,
             space_group=number,
-            prototype=name if source.general else prototype(build()).label,
+            prototype=name,
             formula="",
             name=f"random crystal of {number}",
             origin="random symmetric crystal",
-            build=build,
+            build=partial(_random_crystal, number, (seed, place, index), source.max_volume),
         )
 
 
-def _random_crystal(number: int, seed: tuple[int, int, int], source: RandomSource) -> Crystal:
+def _random_crystal(number: int, seed: tuple[int, int, int], max_volume: float) -> Crystal:
     """A random crystal, with light elements where heavier ones exceed the volume."""
     rng = np.random.default_rng([17, *seed])
-    ordinary = GenerateOptions(general=source.general, special=(0, 2), attempts=200)
+    ordinary = GenerateOptions(special=(0, 2), attempts=200)
     # A general position of a cubic group alone fills thousands of Å³; light atoms fill less.
     light = replace(ordinary, elements=_SMALL)
     best: Crystal | None = None
@@ -257,7 +256,7 @@ def _random_crystal(number: int, seed: tuple[int, int, int], source: RandomSourc
             continue
         if best is None or crystal.volume < best.volume:
             best = crystal
-        if best.volume <= source.max_volume:
+        if best.volume <= max_volume:
             break
     if best is None:
         raise DiskernError(f"no random crystal of space group {number}; leave that group out")

@@ -86,9 +86,6 @@ class RandomSource(_Source):
     source: Literal["random"]
     count: Count = 1000
     max_volume: Positive = 4000.0
-    general: bool = True
-    """Whether every crystal has atoms on a general position.  Without, most are on special ones and
-    cells are small, as those of simple compounds; most groups of low symmetry have none."""
 
 
 Source = Annotated[

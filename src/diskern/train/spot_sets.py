@@ -168,6 +168,11 @@ class SpotSets:
             "dynamical": facts["dynamical"],
         }
 
+    def exposed(self, number: int) -> tuple[SpotLists, dict[str, NDArray[Any]]]:
+        """The beams of a block before any instrument, and ``group``, ``zone`` … of each pattern."""
+        made = self._beams(number)
+        return made.lists, made.facts
+
     def recorded(self, lists: SpotLists, facts: dict[str, NDArray[Any]], number: int = 0) -> Block:
         """Beams that another program made, as this side's instrument shows them.
 
