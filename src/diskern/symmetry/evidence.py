@@ -303,11 +303,10 @@ def _explained(analysis: Analysis, lattice: Lattice2D) -> float:
     """Part of the spots on a net, or on one that a turn or a mirror makes of it: a twin's."""
     members = set(lattice.members.tolist())
     for other in analysis.lattices:
-        if other is not lattice and other.rank == 2:
-            kind = relation(lattice, other).kind
-            members |= (
-                set(other.members.tolist()) if kind in ("rotation", "mirror", "twin") else set()
-            )
+        if other is lattice or other.rank < 2:
+            continue
+        if relation(lattice, other).kind in ("rotation", "mirror", "twin"):
+            members |= set(other.members.tolist())
     return len(members) / max(len(analysis.spots), 1)
 
 
