@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diskern.bragg.analysis import Analysis, Kind
 from diskern.bragg.beam_node import beam_node
 from diskern.bragg.lattice import Lattice2D
-from diskern.bragg.noncrystal import halo_radius, refusal
+from diskern.bragg.noncrystal import SURE, halo_radius, refusal
 from diskern.bragg.rings import Rings, find_rings
 from diskern.bragg.spots import Spots, find_spots
 from diskern.patterns.background import radial_background, radial_profile, with_rings
@@ -22,8 +22,6 @@ from diskern.patterns.masks import find_flaws
 from diskern.patterns.pattern import Pattern
 from diskern.patterns.scalebar import ScaleBar, find_scale_bar
 
-SURE = 20.0
-"""Evidence of a lattice whose nodes say where the direct beam can be."""
 STATED_SIGMA = 2.0
 """Standard uncertainty in px of a centre that a file's header states: it drifts."""
 
@@ -184,7 +182,7 @@ def _kind(
     members = {int(i) for lattice in lattices for i in lattice.members}
     explained = sum(i in members for i in range(strong))
     best = max((lattice.evidence for lattice in lattices), default=0.0)
-    if strong >= 8 and explained > 0.7 * strong and best > 20 and len(lattices) <= 2:
+    if strong >= 8 and explained > 0.7 * strong and best > SURE and len(lattices) <= 2:
         return "spots"
     return "rings" if _on_rings(spots.position[:strong], rings) else "spots"
 

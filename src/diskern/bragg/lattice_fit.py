@@ -7,6 +7,7 @@ every node that could show and does not counts against it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -100,22 +101,22 @@ def _explain(sight: Sight, most: int) -> list[Verdict]:
         found = search(replace(sight, centre_variance=sight.spacing**2), _CONVINCING)
     if not found or found[0].evidence < _CONVINCING:
         return []
-    best, total = _chain(found[0], sight, most)
-    first = best[0]
-    if most > 1 and (len(best) > 1 or len(first.members) < _WELL_LIT * first.nodes):
-        for other in [*found[1:2], *coarser(first, sight, 2)]:
-            if other.evidence > _CONVINCING:
-                chain, reached = _chain(other, sight, most)
-                if reached > total:
-                    best, total = chain, reached
+    best = _chain(found[0], sight, most)
+    first = best[0][0]
+    if most > 1 and (len(best[0]) > 1 or len(first.members) < _WELL_LIT * first.nodes):
+        best = _better(best, [*found[1:2], *coarser(first, sight, 2)], sight, most)
     # What a first lattice left may show the net of both better than all spots together did.
-    for further in best[1:]:
-        whole = judge(_polish(further.net, sight, np.ones(len(sight), dtype=bool)), sight)
-        if whole.evidence > first.evidence:
-            chain, reached = _chain(whole, sight, most)
-            if reached > total:
-                best, total = chain, reached
-    return best
+    every = np.ones(len(sight), dtype=bool)
+    wholes = [judge(_polish(further.net, sight, every), sight) for further in best[0][1:]]
+    return _better(best, wholes, sight, most)[0]
+
+
+def _better(
+    best: tuple[list[Verdict], float], firsts: Sequence[Verdict], sight: Sight, most: int
+) -> tuple[list[Verdict], float]:
+    """The chain of most evidence, of the best so far and those that begin with other lattices."""
+    chains = [_chain(first, sight, most) for first in firsts if first.evidence > _CONVINCING]
+    return max([best, *chains], key=lambda chain: chain[1])
 
 
 def _chain(first: Verdict, sight: Sight, most: int) -> tuple[list[Verdict], float]:

@@ -22,7 +22,8 @@ TAU = (1 + 5**0.5) / 2
 WIDEST_DISK = 0.08
 """Radius of the direct disk, over the image's side, past which its neighbours overlap it."""
 SURE = 20.0
-"""Evidence of a lattice that such overlap would not leave."""
+"""Evidence of a lattice that is there: overlapping disks leave none such, and its nodes say where
+the direct beam can be."""
 BRIGHT = 20.0
 """Signal-to-noise ratio that speckle does not reach."""
 LEAST_SPOTS = 12

@@ -115,7 +115,7 @@ def _refine(
     noise: Noise,
 ) -> Rings | None:
     """Unroll about the centre, find, fit, and again about the better centre."""
-    shared, found, start = known or Ellipse(), None, centre
+    shared, tried, start = known or Ellipse(), [], centre
     # Contours of a smooth image of few grey levels look like rings half a level high.
     quantum = noise.quantum if noise.floor < 0.3 else 0.0
     for _ in range(5):
@@ -124,15 +124,18 @@ def _refine(
         found = _joint_fit(polar, bumps, centre, shared, free=known is None) if bumps else None
         if found is None:
             return None
+        tried.append(found)
         moved = np.hypot(found.centre.row - centre.row, found.centre.col - centre.col)
         change = abs(found.ellipse.ratio - shared.ratio)
         centre, shared = found.centre, found.ellipse
         strayed = np.hypot(centre.row - start.row, centre.col - start.col)
         if strayed > max(6 * start.sigma, 0.06 * min(image.shape)):
             return None
-        if moved < 0.03 and change < 3e-4:
-            break
-    return found
+        if moved < max(0.03, 0.1 * centre.sigma) and change < max(3e-4, 0.1 * shared.sigma):
+            return found
+    # Bumps that pass now and then keep it from settling: of the fits about a centre that rings gave
+    # the one whose rings agree best counts.
+    return min(tried[1:], key=lambda rings: rings.centre.sigma)
 
 
 def _with_grains(found: Rings, image: NDArray[np.float32], good: NDArray[np.bool_]) -> Rings:

@@ -21,8 +21,6 @@ WORKING_SIZE = 192
 GAP, LEAST_GAP = 0.45, 0.002
 """Part of its ring's level below which a pixel is in a shadow, and the least part of the image that
 a shadow covers."""
-RIM = 0.02
-"""Part of a beam stop by which what a gap in the rings adds to it must be larger."""
 SIZABLE = 0.1
 """Part of the largest lit region from which on another is detector as well."""
 BEYOND = 20
@@ -57,11 +55,7 @@ def find_shadows(image: Image, good: Bools) -> NDArray[np.uint16]:
     if dark.any():
         dark = _grow(level, use, dark, noise)
         outside = _outside_hull(use & ~dark) & dark
-    stop = dark & ~outside
-    pointer = _pointer(level, use & ~outside, max(8 * noise, 2 * least_step))
-    # A rim of pixels more is no other shadow.
-    if (pointer & ~stop).sum() > RIM * stop.sum():
-        stop |= pointer
+    stop = (dark & ~outside) | _pointer(level, use & ~outside, max(8 * noise, 2 * least_step))
     for region, flaw in ((stop, Flaw.BEAM_STOP), (outside, Flaw.MISSING)):
         if region.any():
             flags[_enlarge(region, factor, image.shape)] |= np.uint16(flaw)
