@@ -145,19 +145,27 @@ def recorded(kind: str, spots: Spots, size: int, seed: int) -> Record:
     if kind == "amorphous":
         halo = AmorphousHalo.draw(rng, Scene((size, size), pixel_size))
         instrument = Instrument((halo, *instrument.transforms), seed)
+    sigma = float(rng.uniform(1.2, 2.5)) * size / 512
+    image, labels = exposed(spots, instrument, size, pixel_size, sigma)
+    order = np.argsort(-spots[1])
+    bright, lit = labels.points[order][labels.visible[order]], upright(image)[0]
+    seen = [place for place in bright[:MOST] if _stands_out(lit, place, sigma)]
+    net = _is_net(np.array(seen).reshape(-1, 2), labels.centre)
+    return Record(Pattern.from_array(image, pixel_size), labels.centre, net)
+
+
+def exposed(
+    spots: Spots, instrument: Instrument, size: int, pixel_size: float, sigma: float
+) -> tuple[NDArray[np.float32], Labels]:
+    """What an instrument records of spots of an rms radius in px, and the truth about it."""
     q, intensity = spots
     blank = np.zeros((size, size), dtype=np.float32)
     flat = q[:, ::-1] / pixel_size + size // 2
     labels = instrument.place(Labels.of(blank, flat, pixel_size=pixel_size))
     rows, cols = labels.points.T
-    sigma = float(rng.uniform(1.2, 2.5)) * size / 512
     clean = draw_gaussians(rows[None], cols[None], intensity[None], blank.shape, sigma)[0]
     # A specimen that scatters nothing still has its direct beam.
-    image, labels = instrument.recorder().apply(clean + np.float32(1e-9), labels)
-    pattern = Pattern.from_array(image, pixel_size)
-    bright = labels.points[np.argsort(-intensity)][labels.visible[np.argsort(-intensity)]]
-    seen = [p for p in bright[:MOST] if _stands_out(upright(image)[0], p, sigma)]
-    return Record(pattern, labels.centre, _is_net(np.array(seen).reshape(-1, 2), labels.centre))
+    return instrument.recorder().apply(clean + np.float32(1e-9), labels)
 
 
 def _stands_out(image: NDArray[np.float32], place: Floats, sigma: float) -> bool:

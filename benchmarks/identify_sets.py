@@ -20,14 +20,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from identify_images import exposed
 from numpy.typing import NDArray
 from structures_file import held_out_structures
 
 from diskern.errors import DiskernError
 from diskern.nets.registry import load
 from diskern.patterns.pattern import Pattern
-from diskern.simulate.instrument import Instrument, Labels, ScaleError
-from diskern.simulate.render import draw_gaussians
+from diskern.simulate.instrument import Instrument, ScaleError
 from diskern.symmetry.identify import IdentifyOptions, identify
 from diskern.symmetry.joined import joined_evidence
 from diskern.symmetry.labels import Level, label_tree
@@ -67,14 +67,9 @@ def images_of(
             length = next(t for t in drawn.transforms if isinstance(t, ScaleError))
         steps = (length if isinstance(t, ScaleError) else t for t in drawn.transforms)
         instrument = Instrument(tuple(steps), 100 * seed + number)
-        blank = np.zeros(shape, dtype=np.float32)
-        flat = place[:, ::-1] / pixel_size + size // 2
-        labels = instrument.place(Labels.of(blank, flat, pixel_size=pixel_size))
-        rows, cols = labels.points.T
         rng = np.random.default_rng([seed, number, 7])
         sigma = float(rng.uniform(1.2, 2.5)) * size / 512
-        clean = draw_gaussians(rows[None], cols[None], bright[None], shape, sigma)[0]
-        image, _ = instrument.recorder().apply(clean + np.float32(1e-9), labels)
+        image, _ = exposed((place, bright), instrument, size, pixel_size, sigma)
         pattern = Pattern.from_array(image, pixel_size, energy)
         images.append(replace(pattern, pixel_size_error=SCALE_ERROR))
     return images

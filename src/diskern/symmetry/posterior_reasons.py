@@ -53,10 +53,7 @@ def sentences(
         number = i + 1 if pattern.number is None and len(patterns) > 1 else pattern.number
         label = "the pattern" if number is None else f"pattern {number}"
         if net == DOUBTED:
-            lines.append(
-                f"{label}: its net fits no zone of the cell of the others; it is set aside as "
-                "misread, or of another crystal"
-            )
+            lines.append(f"{label}: {_aside(pattern, len(patterns))}")
             continue
         nodes = NodeLikelihood(pattern, model)
         lines.append(_metric(best, chosen, i, pattern, label))
@@ -66,6 +63,14 @@ def sentences(
                 lines.append(f"{label}: {text}")
         lines.append(f"{label}: {_symmetry(best.block, net, nodes)}")
     return tuple(lines)
+
+
+def _aside(pattern: PatternEvidence, patterns: int) -> str:
+    """Why a pattern is set aside."""
+    if pattern.doubt > 0.5:
+        return "its net leaves most of its spots aside, as off any zone axis; it is set aside"
+    others = " of the cell of the others" if patterns > 1 else ""
+    return f"its net fits no zone{others}; it is set aside as misread, or of another crystal"
 
 
 def _metric(best: Combination, chosen: int, i: int, pattern: PatternEvidence, label: str) -> str:
