@@ -143,4 +143,4 @@ def test_a_calibration_without_rings_is_one_line(identify_says, answer, tmp_path
 def test_an_unknown_calibrant_is_one_line(identify_says, answer, rings_file, capsys):
     identify_says(answer)
     assert run(["identify", "a", "--calibrate-from", str(rings_file), "--calibrant", "Xx"]) == 1
-    assert "--calibrant Xx is no common phase" in capsys.readouterr().err
+    assert "Xx is neither a CIF file nor a common phase" in capsys.readouterr().err

@@ -199,6 +199,7 @@ def test_mask_and_flat_pictures(folder: Path, tmp_path: Path, capsys) -> None:
         ("map", ["--reference", "0:4"], "--reference '0:4' must be"),
         ("map", ["--reference", "4:4,0:3"], "--reference '4:4,0:3' must be"),
         ("map", ["--crystal", "Si"], "--crystal and --zone go together"),
+        ("map", ["--crystal", "Sii", "--zone", "0,0,1"], "Sii is neither a CIF file"),
         ("map", ["--reference", "crystal"], "--reference crystal needs"),
         ("map", ["--axes", "up"], "--axes 'up' must be"),
         ("map", ["--axes", "scan"], "--axes scan needs --rotation"),

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from diskern.cli.simulate import app, find_phase
+from diskern.cli.simulate import app
 from diskern.errors import DiskernError
 
 
@@ -137,8 +137,3 @@ def test_impossible_requests_are_one_clear_line(arguments, word, tmp_path, monke
     with pytest.raises(DiskernError, match=word) as caught:
         run(*arguments)
     assert "\n" not in str(caught.value)
-
-
-def test_common_phases_by_name_and_formula():
-    assert find_phase("si").formula == "Si"
-    assert find_phase("Fe (ferrite)").name == "Fe (ferrite)"

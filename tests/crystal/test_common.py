@@ -16,6 +16,7 @@ from diskern.crystal.common import (
     _entries,
     check_elements,
     common_phases,
+    find_phase,
     group_counts,
     load_candidates,
     stated_space_group,
@@ -179,3 +180,13 @@ def test_the_table_states_the_groups_of_its_own_crystals_alone():
     silicon = next(c for c in common_phases() if c.name == "Si")
     assert stated_space_group(silicon) == 227
     assert stated_space_group(silicon.with_u_iso(0.01)) is None
+
+
+def test_phases_by_name_and_formula() -> None:
+    assert find_phase("si").formula == "Si"
+    assert find_phase("Fe (ferrite)").name == "Fe (ferrite)"
+
+
+def test_a_formula_of_several_phases_names_them() -> None:
+    with pytest.raises(DiskernError, match=r"TiO2 may be .*rutile"):
+        find_phase("TiO2")

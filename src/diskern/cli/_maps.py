@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diskern.cli._scan_options import parse_axes, parse_region, parse_zone
+from diskern.crystal.common import find_phase
 from diskern.errors import DiskernError
 
 if TYPE_CHECKING:
@@ -55,18 +56,8 @@ class Wishes:
             raise DiskernError("--axes scan needs --rotation, the angle of detector against scan")
         if self.zone is not None:
             parse_zone(self.zone)
-
-
-def read_crystal(words: str) -> Crystal:
-    """A CIF file, or a common phase by name."""
-    from diskern.crystal.common import common_phases
-    from diskern.crystal.crystal import Crystal
-
-    if not Path(words).exists():
-        for phase in common_phases():
-            if phase.name.lower() == words.lower():
-                return phase
-    return Crystal.from_cif(words)
+        if self.crystal is not None:
+            find_phase(self.crystal)
 
 
 def make_maps(
@@ -78,7 +69,7 @@ def make_maps(
     from diskern.mapping.thickness import thickness_map
     from diskern.report.map_report import MapResults
 
-    crystal = None if wishes.crystal is None else read_crystal(wishes.crystal)
+    crystal = None if wishes.crystal is None else find_phase(wishes.crystal)
     zone = None if wishes.zone is None else parse_zone(wishes.zone)
     if wishes.rotation is not None:
         vectors = vectors.with_calibration(rotation=radians(wishes.rotation))

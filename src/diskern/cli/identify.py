@@ -13,7 +13,6 @@ from diskern.cli._output import console, progress, write_json
 from diskern.errors import DiskernError
 
 if TYPE_CHECKING:
-    from diskern.crystal.crystal import Crystal
     from diskern.symmetry.identification import Identification
 
 
@@ -177,6 +176,7 @@ def _check_scale(
 def _calibrate(rings: Path, calibrant: str) -> tuple[float, dict[str, Any]]:
     """Pixel size in 1/Å from the rings of a known phase, with its error and the ellipse."""
     from diskern.bragg.analyse import analyse
+    from diskern.crystal.common import find_phase
     from diskern.patterns.pattern import Pattern
     from diskern.patterns.read import read
     from diskern.symmetry.ring_phases import calibrate_from_rings
@@ -188,22 +188,9 @@ def _calibrate(rings: Path, calibrant: str) -> tuple[float, dict[str, Any]]:
             f"{rings}: no rings were found; "
             f"give a ring pattern of {calibrant} taken at the same setting"
         )
-    found = calibrate_from_rings(analysis.rings, _phase(calibrant))
+    found = calibrate_from_rings(analysis.rings, find_phase(calibrant))
     error = max(found.sigma / found.pixel_size, LEAST_CALIBRATION_ERROR)
     return found.pixel_size, {"pixel_size_error": error, "ellipse": found.ellipse}
-
-
-def _phase(name: str) -> Crystal:
-    """A CIF file, or a common phase by its name or formula."""
-    from diskern.crystal.common import common_phases
-    from diskern.crystal.crystal import Crystal
-
-    if Path(name).suffix.lower() == ".cif":
-        return Crystal.from_cif(name)
-    for crystal in common_phases():
-        if name.casefold() in {crystal.name.casefold(), crystal.formula.casefold()}:
-            return crystal
-    raise DiskernError(f"--calibrant {name} is no common phase; give its CIF file instead")
 
 
 def _tilts(words: str | None, patterns: int | None) -> list[float] | None:

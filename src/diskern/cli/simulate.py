@@ -206,35 +206,10 @@ def cbed(
     _tell(pattern, facts | totals, json, [p for p in (output, figure) if p is not None])
 
 
-def find_phase(name: str) -> Crystal:
-    """A CIF file, or a common phase by its name, formula or the first word of its name.
-
-    Raises
-    ------
-    DiskernError
-        Where the name is unknown, or fits several phases.
-    """
-    from diskern.crystal.common import common_phases
-    from diskern.crystal.crystal import Crystal
-
-    if Path(name).suffix.lower() == ".cif" or Path(name).is_file():
-        return Crystal.from_cif(name)
-    wanted = name.strip().casefold()
-    exact = [c for c in common_phases() if c.name.casefold() == wanted]
-    found = exact or [c for c in common_phases() if c.formula.casefold() == wanted]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(f"'{c.name}'" for c in found)
-        raise DiskernError(f"{name} may be {names}; give one of these names, or a CIF file")
-    raise DiskernError(
-        f"{name} is neither a CIF file nor a common phase; give a file ending in .cif"
-    )
-
-
 def _specimen(
     name: str, zone: str, tilt: str | None, displacement: float | None
 ) -> tuple[Crystal, Rotation]:
+    from diskern.crystal.common import find_phase
     from diskern.crystal.orientation import tilted, zone_axis_orientation
 
     phase = find_phase(name)

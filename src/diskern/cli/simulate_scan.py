@@ -132,7 +132,7 @@ def _specimen(
     displacement: float | None,
     seed: int,
 ) -> Any:
-    from diskern.cli.simulate import find_phase
+    from diskern.crystal.common import find_phase
     from diskern.simulate.scan_specimen import Specimen
 
     match = re.fullmatch(r"(\d{1,5})[x×,](\d{1,5})", size.strip())

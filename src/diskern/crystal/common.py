@@ -42,6 +42,29 @@ def common_phases(elements: Iterable[str] | None = None) -> tuple[Crystal, ...]:
     return tuple(c for c in _all_phases() if set(c.elements) <= allowed)
 
 
+def find_phase(name: str) -> Crystal:
+    """A CIF file, or a common phase by its name, formula or the first word of its name.
+
+    Raises
+    ------
+    DiskernError
+        Where the name is unknown, or fits several phases.
+    """
+    if Path(name).suffix.lower() == ".cif" or Path(name).is_file():
+        return Crystal.from_cif(name)
+    wanted = name.strip().casefold()
+    exact = [c for c in common_phases() if c.name.casefold() == wanted]
+    found = exact or [c for c in common_phases() if c.formula.casefold() == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"'{c.name}'" for c in found)
+        raise DiskernError(f"{name} may be {names}; give one of these names, or a CIF file")
+    raise DiskernError(
+        f"{name} is neither a CIF file nor a common phase; give a file ending in .cif"
+    )
+
+
 @cache
 def common_space_groups() -> tuple[int, ...]:
     """The space group of each common phase, in the order of `common_phases`."""
