@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -119,15 +120,17 @@ def one(number: int, folder: Path) -> dict[str, Any]:
     if told["instrument"] == "none":
         place = words.index("--instrument")
         del words[place : place + 2]
-    failed = diskern("simulate", "scan", *words)
-    if failed:
-        raise SystemExit(f"{number}: {failed}")
+    if not facts.exists():
+        failed = diskern("simulate", "scan", *words)
+        if failed:
+            raise SystemExit(f"{number}: {failed}")
     parts = json.loads(facts.read_text()).get("instrument") or []
     told["radius"] = wavelength(1e3 * told["voltage"]) ** -1 * 1e-3 * told["semiangle"]
     told["radius"] = round(told["radius"] / told["pixel-size"], 2)
     told["parts"] = " ".join(part["name"] for part in parts)
     dark = sum(part.get("pedestal", 0.0) for part in parts)
     start = time.perf_counter()
+    shutil.rmtree(folder / "maps", ignore_errors=True)
     failed = diskern(
         "map", str(scan), "-o", str(folder / "maps"), *(["--dark-level", str(dark)] if dark else [])
     )
@@ -186,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=40)
     parser.add_argument("--first", type=int, default=1000)
-    parser.add_argument("--keep", type=Path, help="folder for the scans and their maps")
+    parser.add_argument("--keep", type=Path, help="folder of scans, made there if missing")
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
     rows = list(rows_of(given.first, given.scans, given.keep))

@@ -19,23 +19,35 @@ def moved(probe: Probe, row: float, col: float) -> np.ndarray:
     return np.clip(np.fft.ifft2(turned).real, 0, None)
 
 
-def patterns(probe: Probe, spacing: float, dose: float, *, fringes: float = 0, count: int = 12):
-    """Square arrays of disks around a brighter one, on a background, as counted electrons."""
+def patterns(
+    probe: Probe,
+    spacing: float,
+    dose: float,
+    *,
+    fringes: float = 0,
+    count: int = 12,
+    one_crystal: bool = False,
+):
+    """Square arrays of disks around a brighter one, on a background, as counted electrons.
+
+    Of one crystal the fringes of a reflection are alike in all patterns.
+    """
     rng = np.random.default_rng(3)
     size = probe.image.shape[0]
     rows, cols = np.mgrid[:size, :size]
     out = []
     for _ in range(count):
         centre = size / 2 + rng.uniform(-1, 1, 2)
+        drawn = np.random.default_rng(4) if one_crystal else rng
         mean = np.full((size, size), 0.1 / size**2)
         for h, k in np.ndindex(5, 5):
             at = centre + spacing * np.array([h - 2, k - 2])
             disk = moved(probe, *at)
-            angle, phase, turns = rng.uniform(0, [2 * np.pi, 2 * np.pi, 0.7])
+            angle, phase, turns = drawn.uniform(0, [2 * np.pi, 2 * np.pi, 0.7])
             across = (rows - at[0]) * np.cos(angle) + (cols - at[1]) * np.sin(angle)
             wave = np.cos(2 * np.pi * turns * across / probe.radius + phase)
             disk = disk * np.clip(1 + fringes * wave, 0, None)
-            share = 1.0 if h == k == 2 else 0.1 * np.exp(rng.normal(0, 0.5))
+            share = 1.0 if h == k == 2 else 0.1 * np.exp(drawn.normal(0, 0.5))
             mean += 0.3 * share * disk / disk.sum()
         out.append(rng.poisson(mean / mean.sum() * dose))
     return np.array(out, np.float32)
@@ -73,6 +85,15 @@ def test_a_scan_shows_its_probe_without_vacuum(fringes, dose):
     assert found.round
     assert found.radius == pytest.approx(6.0, abs=0.1)
     assert found.edge == pytest.approx(0.6, abs=0.15)
+
+
+@pytest.mark.parametrize("spacing", [20.0, 32.0])
+def test_fringes_of_one_crystal_are_not_the_probe(spacing):
+    """Alike in every pattern, of 25 reflections and of nine."""
+    probe = Probe.synthetic((112, 112), 6.0, 0.6)
+    found = estimate_probe(patterns(probe, spacing, 1e6, fringes=0.9, one_crystal=True))
+    assert found.round
+    assert found.radius == pytest.approx(6.0, abs=0.3)
 
 
 def test_a_masked_beam_does_not_matter():

@@ -1,18 +1,20 @@
 """The probe from the patterns of a scan themselves: no vacuum region is needed.
 
-The radius is that of the circle across whose line the counts fall most, in likelihood ratios of
-Poisson counts just inside and just outside it.  With it disks are found and measured, and the
-brightest that stand alone are stacked on each other; their common shape is the probe's.  Fringes
-of dynamical diffraction differ from disk to disk and average out.
+A network tells about how large the disks are (`diskern.nets.probe_radius`).  With that they are
+found and measured, which tells it better, and the brightest that stand alone are stacked on each
+other; their common shape is the probe's.  Fringes of dynamical diffraction differ from reflection
+to reflection and average out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_gain import estimate_response
@@ -22,28 +24,26 @@ from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disk_search import find_disks
 from diskern.bragg.disks import Candidates, DiskOptions, Disks
 from diskern.errors import DiskernError
-from diskern.nets.correlation import correlate
+from diskern.nets.probe_radius import probe_radius
+from diskern.nets.registry import load
 
 Floats = NDArray[np.float64]
 
-SMALLEST, STEP = 1.5, 1.12
-"""px of the smallest radius tried, and the ratio of one to the next."""
-LOOKED_AT = 6
-"""Patterns in which circles are tried."""
+WEIGHTS = "probe_radius"
+LOOKED_AT = 24
+"""Patterns that the network looks at."""
 SPOTS = 0.995
 """Quantile of a pattern's level, over squares of 3 px, that tells how bright its disks are."""
-COARSE = 4.0
-"""Pixels are added in squares for circles beyond this radius, as long as they keep it."""
-SURE = 1.7
-"""Least deviate of a pattern's best circle, over most of its rim; noise alone makes about 1."""
-WIDE = 1.13
-"""Circles across which the counts fall most are wider than disks: length counts, too."""
-BRIGHTEST = 6
-"""Circles of a pattern whose likelihood ratios are added."""
+SURE = 0.3
+"""Least probability of disks of about one radius."""
+AROUND = 5
+"""px of the squares that tell what a pixel without counts would hold."""
 STACKED = 150
 """Disks stacked, at most."""
-ENOUGH = 40
-"""Stacked disks from which fringes average out."""
+ENOUGH = 15
+"""Reflections from whose disks, stacked, fringes average out."""
+LEANING = 0.06
+"""How far the best fit of a disk, in likelihood, may pull ln of the radius from where it began."""
 FITTED, EDGES = 60, (0.4, 0.7, 1.2, 2.0)
 """Disks fitted with probes of many radii, and the widths of rims in px that are tried."""
 STRONG = 8.0
@@ -87,9 +87,10 @@ def estimate_probe(
         middle = np.rint(centre).astype(int)
         windows = cut_windows(electrons, chosen.pattern, middle, half)
         windows -= chosen.background[:, None, None]
-        seen = probe_of_windows(windows, centre - middle, chosen.intensity, shape)
+        alike = _reflections(centre, probe.radius)
+        seen = probe_of_windows(windows, centre - middle, chosen.intensity, shape, alike=alike)
         # The rim of a few fringed disks is told better by the fit, which knows of fringes.
-        if seen.round and len(chosen) < ENOUGH:
+        if seen.round and alike.max() + 1 < ENOUGH:
             return probe
         probe = seen
     return probe
@@ -98,7 +99,7 @@ def estimate_probe(
 def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius: float) -> Probe:
     """The round probe with which the brightest disks are fitted best, fringes and all."""
     shape = (good.shape[0], good.shape[1])
-    start = Probe.synthetic(shape, radius / WIDE, min(0.7, radius / WIDE))
+    start = Probe.synthetic(shape, radius, min(0.7, radius))
     disks = find_disks(electrons, start, mask=good, options=DiskOptions(gain=1.0))
     if len(disks) == 0:
         return start
@@ -116,106 +117,47 @@ def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius
         # Fringes that the fit draws could make up for a wrong rim: each term has its price.
         terms = (fit.order + 1) * (fit.order + 2) / 2
         each = np.log(np.clip(fit.chi2, 1e-3, 1e6)) * pixels + terms * np.log(pixels)
-        return float(np.mean(each[strong] if strong.any() else each))
+        away = np.log(size / radius) / LEANING
+        return float(np.mean(each[strong] if strong.any() else each) + away**2)
 
     def best(edges: Sequence[float], sizes: Floats) -> tuple[float, float]:
         tried = [(edge, float(size)) for edge in edges for size in sizes]
         return min(tried, key=lambda at: misfit(*at))
 
-    edge, size = best([start.edge], radius * np.arange(0.7, 1.16, 0.05))
+    edge, size = best([start.edge], radius * np.arange(0.8, 1.21, 0.05))
     edge, size = best(EDGES, size * np.array([0.95, 1.0, 1.05]))
     edge, size = best([edge], size * np.array([0.97, 0.985, 1.0, 1.015, 1.03]))
     return Probe.synthetic(shape, size, edge)
 
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
-    """Radius in px of the circles at which the counts fall most."""
-    block = torch.from_numpy(_brightest(electrons))
-    seen = torch.from_numpy(good.astype(np.float32))[None]
-    largest = min(good.shape) / 4
-    tries = SMALLEST * STEP ** np.arange(1 + int(np.log(largest / SMALLEST) / np.log(STEP)))
-    scores = np.zeros((len(tries), BRIGHTEST))
-    for i, radius in enumerate(tries):
-        # Larger circles are looked at in coarser pixels.
-        side = max(1, int(radius / COARSE))
-        scores[i] = _fall(_binned(block, side), _binned(seen, side), radius / side)
-    best = int(scores.sum(1).argmax())
-    if scores[best, 0] < SURE:
-        # One disk that is plain says more than many that are not.
-        best = int(scores[:, 0].argmax())
-    if scores[best, 0] < SURE:
+    """Radius in px that the network tells, of the brightest patterns."""
+    radius, sure = probe_radius(load(WEIGHTS), _filled(_brightest(electrons), good))
+    if sure < SURE:
         raise DiskernError("the patterns show no disk; give an image of the beam in vacuum")
-    return float(tries[best])
+    return radius
 
 
 def _brightest(electrons: NDArray[np.float32]) -> NDArray[np.float32]:
     """The patterns with the brightest spots: others of a scan may show a hole or no crystal."""
-    smooth = _binned(torch.from_numpy(electrons), 3).flatten(1)
+    smooth = uniform_filter(electrons, (0, 3, 3)).reshape(len(electrons), -1)
     # Not the very brightest spot, which may be a few hot pixels.
-    level = smooth.kthvalue(max(1, int(SPOTS * smooth.shape[1])), dim=1).values
-    return electrons[np.sort(np.argsort(-level.numpy(), kind="stable")[:LOOKED_AT])]
+    level = np.quantile(smooth, SPOTS, axis=1)
+    return electrons[np.sort(np.argsort(-level, kind="stable")[:LOOKED_AT])]
 
 
-def _binned(block: torch.Tensor, side: int) -> torch.Tensor:
-    """(B, H // side, W // side) sums over squares."""
-    if side == 1:
-        return block
-    return torch.nn.functional.avg_pool2d(block[:, None], side)[:, 0] * side**2
+def _filled(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Lines and single pixels that cannot be used with the mean of what lies around them."""
+    share = uniform_filter(good.astype(np.float32), AROUND)
+    around = uniform_filter(electrons * good, (0, AROUND, AROUND)) / np.maximum(share, 1e-6)
+    return np.where(good, electrons, np.where(share > 0.1, around, 0)).astype(np.float32)
 
 
-def _fall(block: torch.Tensor, seen: torch.Tensor, radius: float) -> list[float]:
-    """How surely and how far the counts fall across circles of a radius, a pattern's best ones.
-
-    They must fall in three of four sectors of the circle: a wide one that touches a bright disk
-    somewhere is none, and fringes may darken a part of a disk's rim.
-    """
-    height, width = block.shape[1:]
-    rows, cols = (torch.arange(n) - n // 2 for n in (height, width))
-    r = torch.hypot(rows[:, None].float(), cols.float())
-    sectors = 6 if radius < COARSE else 12
-    turn = torch.atan2(rows[:, None].float(), cols.float()) / (2 * np.pi) + 0.5
-    sector = (turn * sectors).floor().clamp(0, sectors - 1)
-    thick = min(max(1.0, 0.2 * radius), 2.0)
-    reach = radius + thick
-    inner = (r - radius + thick + 0.5).clamp(0, 1) * (radius - r + 0.5).clamp(0, 1)
-    outer = (r - radius + 0.5).clamp(0, 1) * (reach - r + 0.5).clamp(0, 1)
-    falls = [
-        _sector_fall(block, seen, inner * part, outer * part)
-        for part in (sector == k for k in range(sectors))
-    ]
-    score = torch.stack(falls).kthvalue(sectors // 4 + 1, dim=0).values
-    # What lies across the border would count twice.
-    edge = int(np.ceil(reach))
-    score[:, :edge] = score[:, height - edge :] = 0
-    score[:, :, :edge] = score[:, :, width - edge :] = 0
-    return [float(best.mean()) for best in _highest(score, int(np.ceil(radius)))]
-
-
-def _sector_fall(
-    block: torch.Tensor, seen: torch.Tensor, inner: torch.Tensor, outer: torch.Tensor
-) -> torch.Tensor:
-    """(B, H, W) normal deviate of a fall from inner to outer, times the contrast."""
-    counts = [correlate(block, k).clamp(min=1e-6) for k in (inner, outer)]
-    areas = [correlate(seen, k).clamp(min=1e-3) for k in (inner, outer)]
-    rate = (counts[0] + counts[1]) / (areas[0] + areas[1])
-    both = zip(counts, areas, strict=True)
-    ratio = torch.stack([n * torch.log(n / (a * rate)) for n, a in both]).sum(0)
-    contrast = (counts[0] / areas[0] - counts[1] / areas[1]) / (2 * rate)
-    whole = (areas[0] > 0.7 * inner.sum() * seen.max()) & (
-        areas[1] > 0.4 * outer.sum() * seen.max()
-    )
-    return torch.sqrt(2 * ratio.clamp(min=0)) * contrast.clamp(min=0) * whole
-
-
-def _highest(score: torch.Tensor, apart: int) -> Iterator[torch.Tensor]:
-    """(B,) highest scores of every pattern, one after the other, each clearing its surroundings."""
-    rows, cols = (torch.arange(n) for n in score.shape[1:])
-    for _ in range(BRIGHTEST):
-        best, place = score.flatten(1).max(1)
-        yield best
-        row, col = place // score.shape[2], place % score.shape[2]
-        close = (rows - row[:, None]).abs()[:, :, None] <= apart
-        score = score * ~(close & ((cols - col[:, None]).abs()[:, None, :] <= apart))
+def _reflections(places: Floats, apart: float) -> NDArray[np.int64]:
+    """(N,) numbers of (N, 2) places: those nearer than ``apart`` px, in a chain, share theirs."""
+    pairs = cKDTree(places).query_pairs(apart, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(places), len(places)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _single(disks: Disks, probe: Probe, good: NDArray[np.bool_]) -> tuple[Disks, int]:

@@ -22,7 +22,7 @@ measured."""
 FRINGES = 0.3
 """rms contrast of dynamical diffraction inside a disk, of its level."""
 FEW = 4
-"""Disks from which those of odd and even number are compared."""
+"""Reflections from which those of odd and even number are compared."""
 SECTORS = 16
 
 
@@ -84,6 +84,7 @@ def probe_of_windows(
     shape: tuple[int, ...],
     *,
     contrast: float = FRINGES,
+    alike: NDArray[np.int64] | None = None,
 ) -> Probe:
     """The probe that single disks show.
 
@@ -95,31 +96,36 @@ def probe_of_windows(
     flux : (N,) counts of the disks.
     shape : (H, W) of the patterns.
     contrast : rms that dynamical diffraction may draw inside a disk, of its level.
+    alike : (N,) numbers of the disks' reflections: what diffraction draws in disks of one number
+        is the same.  By default every disk is one of its own.
     """
+    kind = np.arange(len(flux)) if alike is None else np.unique(alike, return_inverse=True)[1]
     size = (shape[0], shape[1])
     half = windows.shape[1] // 2
     grid = np.arange(-half, half + 1.0)
     kept = np.hypot(grid[:, None], grid) <= half
     seen = windows * kept / flux[:, None, None]
     moved = aligned(seen, offset)
-    stack = np.average(moved, axis=0, weights=_trust(flux, 0.3 * half**2, contrast))
+    stack = np.average(moved, axis=0, weights=_trust(flux, 0.3 * half**2, contrast, kind))
     area = float((stack > OPEN * _top(stack)).sum())
     start = max(float(np.sqrt(area / np.pi)), 0.8)
-    trust = _trust(flux, np.pi * start**2, contrast)
+    trust = _trust(flux, np.pi * start**2, contrast, kind)
     radius, edge, level, shift = _round_fit(seen, kept, trust, offset, start)
     r = np.hypot(grid[:, None] - shift[0], grid - shift[1])
     model = edge_profile(r, radius, edge, 0.0) * level
     near = kept & (r < radius + 2 * edge + 1)
-    limit = level * np.sqrt(UNEVEN**2 + 4 / trust.sum())
-    if _uneven(moved, trust, model, near) < limit:
+    # What diffraction draws may be alike even in different reflections, and is in the same one.
+    limit = level * np.sqrt(UNEVEN**2 + contrast**2 + 4 / trust.sum())
+    unclear = contrast > 0 and kind.max() + 1 < FEW
+    if unclear or _uneven(moved, trust, model, near, kind) < limit:
         return Probe.synthetic(size, radius, min(edge, radius))
     mean = np.average(moved, axis=0, weights=trust)
     return _as_measured(mean / _level(mean), size)
 
 
-def _trust(flux: Floats, area: float, contrast: float) -> Floats:
-    """(N,) weights of disks: noise falls with the counts, a disk's own contrast does not."""
-    return np.asarray(1 / (contrast**2 + area / flux))
+def _trust(flux: Floats, area: float, contrast: float, kind: NDArray[np.int64]) -> Floats:
+    """(N,) weights of disks: noise falls with the counts, a reflection's own contrast does not."""
+    return np.asarray(1 / (np.bincount(kind)[kind] * contrast**2 + area / flux))
 
 
 def cut_windows(
@@ -203,14 +209,21 @@ def _round_fit(
     return float(found[0]), float(found[1]), float(found[3] / (np.pi * radius**2)), found[4:]
 
 
-def _uneven(moved: Floats, trust: Floats, model: Floats, near: NDArray[np.bool_]) -> float:
+def _uneven(
+    moved: Floats,
+    trust: Floats,
+    model: Floats,
+    near: NDArray[np.bool_],
+    kind: NDArray[np.int64],
+) -> float:
     """rms of what images (N, n, n) share beyond a model; noise and fringes taken off.
 
-    Neighbouring pixels share a shape, not their noise; so do different disks.
+    Neighbouring pixels share a shape, not their noise; so do different reflections.
     """
     rest = (moved - model) * near
-    if len(rest) >= FEW:
-        odd, even = (np.average(rest[k::2], axis=0, weights=trust[k::2]) for k in (0, 1))
+    if kind.max() + 1 >= FEW:
+        halves = (kind % 2 == k for k in (0, 1))
+        odd, even = (np.average(rest[h], axis=0, weights=trust[h]) for h in halves)
         shared = float((odd * even).sum())
     else:
         mean = np.average(rest, axis=0, weights=trust)

@@ -31,6 +31,7 @@ _ARCHITECTURES: dict[str, tuple[str, str]] = {
     "spot_set": ("diskern.nets.spot_set", "SpotSetNet"),
     "image_set": ("diskern.nets.image_set", "ImageSetNet"),
     "excitation": ("diskern.nets.excitation", "ExcitationNet"),
+    "probe_radius": ("diskern.nets.probe_radius", "ProbeRadiusNet"),
     "resnet": ("diskern.nets.resnet", "ResNet"),
 }
 

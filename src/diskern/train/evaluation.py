@@ -15,6 +15,8 @@ from diskern.train.disks_evaluate import evaluate, summary
 from diskern.train.excitation_recipe import ExcitationTrainRecipe
 from diskern.train.excitation_sets import measured_patterns
 from diskern.train.excitation_task import vote_scores
+from diskern.train.probe_radius_recipe import ProbeRadiusTrainRecipe
+from diskern.train.probe_radius_task import ProbeRadiusSet, radius_scores
 from diskern.train.saed_evaluate import evaluate_saed
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.symmetry_bands import band_rows
@@ -27,7 +29,7 @@ Rows = list[dict[str, Any]]
 Tell = Callable[[str], None]
 
 LIMIT = 100
-"""Blocks of patterns that a disk finder is measured on."""
+"""Blocks of patterns that a disk finder, or what tells their size, is measured on."""
 CRYSTALS = 200
 """Crystals of each kind that learned symmetry is measured on."""
 BAND_CRYSTALS = 120
@@ -102,11 +104,13 @@ def _measures(model: Model, limit: int | None, tell: Tell | None) -> dict[str, R
         return _disks(model, LIMIT if limit is None else limit)
     if model.card.architecture == "excitation":
         return _lines(model, limit, tell)
+    if model.card.architecture == "probe_radius":
+        return _radii(model, LIMIT if limit is None else limit)
     if model.card.architecture in SYMMETRY:
         return _symmetry(model, CRYSTALS if limit is None else limit, tell)
     raise DiskernError(
         f"{model.card.name} is a {model.card.architecture}; resnet, spot_set, image_set, "
-        "proposer and excitation can be evaluated"
+        "proposer, excitation and probe_radius can be evaluated"
     )
 
 
@@ -157,5 +161,15 @@ def _lines(model: Model, blocks: int | None, tell: Tell | None) -> dict[str, Row
     here = recipe.model_copy(update={"store": "", "held": blocks or recipe.held})
     held = measured_patterns(here, "test", tell)
     numbers = vote_scores(model.net, held, model.card.calibration)
+    row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
+    return {"table": [row]}
+
+
+def _radii(model: Model, blocks: int) -> dict[str, Rows]:
+    recipe = parse_train_recipe(dict(model.card.recipe), f"card of {model.card.name}")
+    if not isinstance(recipe, ProbeRadiusTrainRecipe):
+        raise DiskernError(f"{model.card.name} was not trained to tell radii of disks")
+    held = ProbeRadiusSet(recipe, "test")
+    numbers = radius_scores(model.net, [held.block(i) for i in range(blocks)])
     row = {"network": model.card.architecture, "weights": model.card.name, **numbers}
     return {"table": [row]}

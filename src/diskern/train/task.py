@@ -57,5 +57,6 @@ _TASKS = {
     "train": ("diskern.train.disks_task", "DiskTask"),
     "train-spot-set": ("diskern.train.spot_sets_task", "SpotSetTask"),
     "train-excitation": ("diskern.train.excitation_task", "ExcitationTask"),
+    "train-probe-radius": ("diskern.train.probe_radius_task", "ProbeRadiusTask"),
     "train-saed": ("diskern.train.saed_task", "SaedTask"),
 }

@@ -112,6 +112,7 @@ _KINDS = {
     "train": ("diskern.train.train_recipe", "TrainRecipe"),
     "train-spot-set": ("diskern.train.spot_sets_recipe", "SpotSetTrainRecipe"),
     "train-excitation": ("diskern.train.excitation_recipe", "ExcitationTrainRecipe"),
+    "train-probe-radius": ("diskern.train.probe_radius_recipe", "ProbeRadiusTrainRecipe"),
     "train-saed": ("diskern.train.saed_recipe", "SaedTrainRecipe"),
 }
 """Where the recipe of each kind of training lives."""
