@@ -190,9 +190,9 @@ def test_a_suspected_bias_is_a_note_until_it_is_named() -> None:
     assert "--dark-level 80" in plain.notes[0]
     assert plain.provenance["notes"] == list(plain.notes)
     assert not prepare_search(scan, probe, options=DiskOptions(dark=800.0)).notes
-    hidden = Scan.from_array(counts + np.float32(20_000))
+    noise = np.random.default_rng(1).poisson(2.0, counts.shape).astype(np.float32)
     with pytest.raises(DiskernError, match=r"no disk; .*--dark-level [12]"):
-        prepare_search(hidden)
+        prepare_search(Scan.from_array(noise + np.float32(20_000)))
     assert not prepare_search(Scan.from_array(counts), probe, options=DiskOptions()).notes
 
 

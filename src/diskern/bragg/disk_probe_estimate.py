@@ -42,10 +42,14 @@ STACKED = 150
 """Disks stacked, at most."""
 ENOUGH = 15
 """Reflections from whose disks, stacked, fringes average out."""
+DETAILED, OUTLINE, CLEAR = 4.0, 0.25, 0.1
+"""px of the smallest probe whose shape is told from the scan; how far in ln of the radius a stack's
+outline may lie from that of the fitted one; and how far ln χ² must fall for a shape."""
 LEANING = 0.06
 """How far the best fit of a disk, in likelihood, may pull ln of the radius from where it began."""
-FITTED, EDGES = 60, (0.4, 0.7, 1.2, 2.0)
-"""Disks fitted with probes of many radii, and the widths of rims in px that are tried."""
+FITTED, EDGES, FINER = 60, (0.4, 0.7, 1.2, 2.0), 1.3
+"""Disks fitted with probes of many radii; the widths of rims in px that are tried, and the ratio
+of those tried next."""
 STRONG = 8.0
 """Least signal-to-noise ratio of a disk that is stacked."""
 ROUNDS = 2
@@ -88,11 +92,16 @@ def estimate_probe(
         windows = cut_windows(electrons, chosen.pattern, middle, half)
         windows -= chosen.background[:, None, None]
         alike = _reflections(centre, probe.radius)
-        seen = probe_of_windows(windows, centre - middle, chosen.intensity, shape, alike=alike)
-        # The rim of a few fringed disks is told better by the fit, which knows of fringes.
-        if seen.round and alike.max() + 1 < ENOUGH:
-            return probe
-        probe = seen
+        fitted, measured = probe_of_windows(
+            windows, centre - middle, chosen.intensity, shape, alike=alike
+        )
+        if measured is not None and _better(electrons, good, disks, measured, probe):
+            probe = measured
+        elif alike.max() + 1 >= ENOUGH and _agree(fitted, probe):
+            probe = fitted
+        else:
+            # The rim of a few fringed disks is told better by the fit, which knows of fringes.
+            break
     return probe
 
 
@@ -103,22 +112,13 @@ def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius
     disks = find_disks(electrons, start, mask=good, options=DiskOptions(gain=1.0))
     if len(disks) == 0:
         return start
-    # Whole patterns, so that no neighbour is missing where disks overlap.
-    last = np.sort(disks.pattern)[:FITTED][-1]
-    disks = disks.select(disks.pattern <= last)
-    strong = disks.intensity > STRONG * disks.sigma_intensity
-    places = Candidates.at(disks.pattern, disks.row, disks.col)
-    pixels = np.pi * radius**2
 
     def misfit(edge: float, size: float) -> float:
         if edge > 0.6 * size:
             return np.inf
-        fit = refine_disks(electrons, Probe.synthetic(shape, size, edge), places, mask=good)
-        # Fringes that the fit draws could make up for a wrong rim: each term has its price.
-        terms = (fit.order + 1) * (fit.order + 2) / 2
-        each = np.log(np.clip(fit.chi2, 1e-3, 1e6)) * pixels + terms * np.log(pixels)
-        away = np.log(size / radius) / LEANING
-        return float(np.mean(each[strong] if strong.any() else each) + away**2)
+        probe = Probe.synthetic(shape, size, edge)
+        away = float(np.log(size / radius)) / LEANING
+        return _misfit(electrons, good, disks, probe, np.pi * radius**2) + away**2
 
     def best(edges: Sequence[float], sizes: Floats) -> tuple[float, float]:
         tried = [(edge, float(size)) for edge in edges for size in sizes]
@@ -126,8 +126,56 @@ def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius
 
     edge, size = best([start.edge], radius * np.arange(0.8, 1.21, 0.05))
     edge, size = best(EDGES, size * np.array([0.95, 1.0, 1.05]))
-    edge, size = best([edge], size * np.array([0.97, 0.985, 1.0, 1.015, 1.03]))
+    edge, size = best([edge / FINER, edge, edge * FINER], size * np.array([0.98, 1.0, 1.02]))
+    edge, size = best([edge], size * np.array([0.99, 1.0, 1.01]))
     return Probe.synthetic(shape, size, edge)
+
+
+def _misfit(
+    electrons: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    disks: Disks,
+    probe: Probe,
+    area: float,
+) -> float:
+    """How badly the first disks are fitted with a probe, fringes and all.
+
+    Minus twice the logarithm of the likelihood of a disk, whose area in px is given.
+    """
+    # Whole patterns, so that no neighbour is missing where disks overlap.
+    last = np.sort(disks.pattern)[:FITTED][-1]
+    shown = disks.select(disks.pattern <= last)
+    strong = shown.intensity > STRONG * shown.sigma_intensity
+    places = Candidates.at(shown.pattern, shown.row, shown.col)
+    fit = refine_disks(electrons, probe, places, mask=good)
+    # Fringes that the fit draws could make up for a wrong rim: each term has its price.
+    terms = (fit.order + 1) * (fit.order + 2) / 2
+    each = np.log(np.clip(fit.chi2, 1e-3, 1e6)) * area + terms * np.log(area)
+    return float(np.mean(each[strong] if strong.any() else each))
+
+
+def _better(
+    electrons: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    disks: Disks,
+    measured: Probe,
+    probe: Probe,
+) -> bool:
+    """Whether disks are plainly fitted better with a probe as measured than with a round one.
+
+    What diffraction draws may be alike in many disks, at a zone axis in all: dark middles do not
+    make an annular aperture.
+    """
+    if measured.radius < DETAILED or not _agree(measured, probe):
+        return False
+    area = np.pi * probe.radius**2
+    plain, own = (_misfit(electrons, good, disks, p, area) for p in (probe, measured))
+    return own < plain - CLEAR * area
+
+
+def _agree(one: Probe, other: Probe) -> bool:
+    """Whether they have about the same outline."""
+    return bool(abs(np.log(one.radius / other.radius)) < OUTLINE)
 
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:

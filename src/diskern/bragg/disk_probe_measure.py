@@ -22,7 +22,7 @@ measured."""
 FRINGES = 0.3
 """rms contrast of dynamical diffraction inside a disk, of its level."""
 FEW = 4
-"""Reflections from which those of odd and even number are compared."""
+"""Disks from which those of odd and even number are compared."""
 SECTORS = 16
 
 
@@ -59,7 +59,9 @@ def measure_probe(image: ArrayLike) -> Probe:
     window = cut_windows(calm[None], np.zeros(1, int), middle[None], half)
     window = window - np.median(_border(window))
     flux = np.maximum(window.sum((1, 2)), 1e-12)
-    return probe_of_windows(window, (centre - middle)[None], flux, calm.shape, contrast=0.0)
+    offset = (centre - middle)[None]
+    fitted, measured = probe_of_windows(window, offset, flux, calm.shape, contrast=0.0)
+    return measured or fitted
 
 
 def without_hot_pixels(image: Floats) -> Floats:
@@ -85,8 +87,8 @@ def probe_of_windows(
     *,
     contrast: float = FRINGES,
     alike: NDArray[np.int64] | None = None,
-) -> Probe:
-    """The probe that single disks show.
+) -> tuple[Probe, Probe | None]:
+    """The probe that single disks show: the nearest round one, and what is shared beyond it.
 
     Parameters
     ----------
@@ -98,6 +100,10 @@ def probe_of_windows(
     contrast : rms that dynamical diffraction may draw inside a disk, of its level.
     alike : (N,) numbers of the disks' reflections: what diffraction draws in disks of one number
         is the same.  By default every disk is one of its own.
+
+    Returns
+    -------
+    round, and the probe as measured where the disks share another shape, else None.
     """
     kind = np.arange(len(flux)) if alike is None else np.unique(alike, return_inverse=True)[1]
     size = (shape[0], shape[1])
@@ -111,16 +117,15 @@ def probe_of_windows(
     start = max(float(np.sqrt(area / np.pi)), 0.8)
     trust = _trust(flux, np.pi * start**2, contrast, kind)
     radius, edge, level, shift = _round_fit(seen, kept, trust, offset, start)
+    fitted = Probe.synthetic(size, radius, min(edge, radius))
     r = np.hypot(grid[:, None] - shift[0], grid - shift[1])
     model = edge_profile(r, radius, edge, 0.0) * level
     near = kept & (r < radius + 2 * edge + 1)
-    # What diffraction draws may be alike even in different reflections, and is in the same one.
-    limit = level * np.sqrt(UNEVEN**2 + contrast**2 + 4 / trust.sum())
-    unclear = contrast > 0 and kind.max() + 1 < FEW
-    if unclear or _uneven(moved, trust, model, near, kind) < limit:
-        return Probe.synthetic(size, radius, min(edge, radius))
+    limit = level * np.sqrt(UNEVEN**2 + 4 / trust.sum())
+    if _uneven(moved, trust, model, near) < limit:
+        return fitted, None
     mean = np.average(moved, axis=0, weights=trust)
-    return _as_measured(mean / _level(mean), size)
+    return fitted, _as_measured(mean / _level(mean), size)
 
 
 def _trust(flux: Floats, area: float, contrast: float, kind: NDArray[np.int64]) -> Floats:
@@ -209,21 +214,14 @@ def _round_fit(
     return float(found[0]), float(found[1]), float(found[3] / (np.pi * radius**2)), found[4:]
 
 
-def _uneven(
-    moved: Floats,
-    trust: Floats,
-    model: Floats,
-    near: NDArray[np.bool_],
-    kind: NDArray[np.int64],
-) -> float:
+def _uneven(moved: Floats, trust: Floats, model: Floats, near: NDArray[np.bool_]) -> float:
     """rms of what images (N, n, n) share beyond a model; noise and fringes taken off.
 
-    Neighbouring pixels share a shape, not their noise; so do different reflections.
+    Neighbouring pixels share a shape, not their noise; so do different disks.
     """
     rest = (moved - model) * near
-    if kind.max() + 1 >= FEW:
-        halves = (kind % 2 == k for k in (0, 1))
-        odd, even = (np.average(rest[h], axis=0, weights=trust[h]) for h in halves)
+    if len(rest) >= FEW:
+        odd, even = (np.average(rest[k::2], axis=0, weights=trust[k::2]) for k in (0, 1))
         shared = float((odd * even).sum())
     else:
         mean = np.average(rest, axis=0, weights=trust)

@@ -30,6 +30,8 @@ ASTRAY = 0.02
 """Share of patterns of which the network may say anything: none rules a radius out by itself."""
 PLAIN = 4
 """One in so many patterns must show disks."""
+STRIDE = 8
+"""px of a pattern to one of the network's coarsest level."""
 CHANNELS = 3
 """Maps of `_maps`."""
 AT_ONCE = 16
@@ -135,8 +137,9 @@ def _shown(block: torch.Tensor, binning: int) -> torch.Tensor:
             for middle, n in zip(at, (height, width), strict=True)
         )
         block = block[:, row : row + SIDE, col : col + SIDE]
-    more = [max(SIDE - n, -n % 8) for n in block.shape[1:]]
-    return pad(block, (0, more[1], 0, more[0]))
+    # What is mirrored has no border, which a round or square rim of a large disk would be.
+    below, right = (-n % STRIDE for n in block.shape[1:])
+    return pad(block[:, None], (0, right, 0, below), mode="reflect")[:, 0]
 
 
 def _judged(model: Model, block: torch.Tensor) -> tuple[float, float]:
