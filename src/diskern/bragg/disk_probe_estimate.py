@@ -40,16 +40,16 @@ AROUND = 5
 """px of the squares that tell what a pixel without counts would hold."""
 STACKED = 150
 """Disks stacked, at most."""
-ENOUGH = 15
-"""Reflections from whose disks, stacked, fringes average out."""
 DETAILED, OUTLINE, CLEAR = 4.0, 0.25, 0.1
-"""px of the smallest probe whose shape is told from the scan; how far in ln of the radius a stack's
-outline may lie from that of the fitted one; and how far ln χ² must fall for a shape."""
+"""px of the smallest probe whose shape is told from the scan; how far, in ln of the radius, its
+outline may lie from that of the round one; and how far ln χ² must fall for it."""
 LEANING = 0.06
 """How far the best fit of a disk, in likelihood, may pull ln of the radius from where it began."""
-FITTED, EDGES, FINER = 60, (0.4, 0.7, 1.2, 2.0), 1.3
-"""Disks fitted with probes of many radii; the widths of rims in px that are tried, and the ratio
-of those tried next."""
+FITTED = 60
+"""Disks that are fitted with probes of many radii and rims."""
+EDGES, BLUNT, SHARE = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0), 0.7, 0.12
+"""Widths of rims in px that are tried, and the largest, in px or of the radius: a wide one of small
+disks fits what diffraction draws, and leaves their places less sure than a narrow one does."""
 STRONG = 8.0
 """Least signal-to-noise ratio of a disk that is stacked."""
 ROUNDS = 2
@@ -92,29 +92,25 @@ def estimate_probe(
         windows = cut_windows(electrons, chosen.pattern, middle, half)
         windows -= chosen.background[:, None, None]
         alike = _reflections(centre, probe.radius)
-        fitted, measured = probe_of_windows(
+        _, measured = probe_of_windows(
             windows, centre - middle, chosen.intensity, shape, alike=alike
         )
-        if measured is not None and _better(electrons, good, disks, measured, probe):
-            probe = measured
-        elif alike.max() + 1 >= ENOUGH and _agree(fitted, probe):
-            probe = fitted
-        else:
-            # The rim of a few fringed disks is told better by the fit, which knows of fringes.
+        if measured is None or not _better(electrons, good, disks, measured, probe):
             break
+        probe = measured
     return probe
 
 
 def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius: float) -> Probe:
     """The round probe with which the brightest disks are fitted best, fringes and all."""
     shape = (good.shape[0], good.shape[1])
-    start = Probe.synthetic(shape, radius, min(0.7, radius))
+    start = Probe.synthetic(shape, radius, BLUNT)
     disks = find_disks(electrons, start, mask=good, options=DiskOptions(gain=1.0))
     if len(disks) == 0:
         return start
 
     def misfit(edge: float, size: float) -> float:
-        if edge > 0.6 * size:
+        if edge > max(BLUNT, SHARE * size):
             return np.inf
         probe = Probe.synthetic(shape, size, edge)
         away = float(np.log(size / radius)) / LEANING
@@ -126,8 +122,7 @@ def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius
 
     edge, size = best([start.edge], radius * np.arange(0.8, 1.21, 0.05))
     edge, size = best(EDGES, size * np.array([0.95, 1.0, 1.05]))
-    edge, size = best([edge / FINER, edge, edge * FINER], size * np.array([0.98, 1.0, 1.02]))
-    edge, size = best([edge], size * np.array([0.99, 1.0, 1.01]))
+    edge, size = best([edge], size * np.array([0.97, 0.985, 1.0, 1.015, 1.03]))
     return Probe.synthetic(shape, size, edge)
 
 
@@ -166,16 +161,11 @@ def _better(
     What diffraction draws may be alike in many disks, at a zone axis in all: dark middles do not
     make an annular aperture.
     """
-    if measured.radius < DETAILED or not _agree(measured, probe):
+    if measured.radius < DETAILED or abs(np.log(measured.radius / probe.radius)) > OUTLINE:
         return False
     area = np.pi * probe.radius**2
     plain, own = (_misfit(electrons, good, disks, p, area) for p in (probe, measured))
     return own < plain - CLEAR * area
-
-
-def _agree(one: Probe, other: Probe) -> bool:
-    """Whether they have about the same outline."""
-    return bool(abs(np.log(one.radius / other.radius)) < OUTLINE)
 
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:

@@ -26,7 +26,7 @@ class Reason(IntEnum):
     EMPTY = 1
     FEW = 2
     UNEXPLAINED = 3
-    ROW = 4
+    VAGUE = 4
     SMALL = 5
     NO_REFERENCE = 6
 
@@ -41,7 +41,7 @@ _WORDS = {
     Reason.EMPTY: "no disks",
     Reason.FEW: "fewer than three disks",
     Reason.UNEXPLAINED: "no lattice explains the disks",
-    Reason.ROW: "the disks fix the lattice along one direction only",
+    Reason.VAGUE: "the disks hardly tell a strain: a single row of them, or too faint",
     Reason.SMALL: "grain too small to be its own reference",
     Reason.NO_REFERENCE: "no reference for this grain",
 }

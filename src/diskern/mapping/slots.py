@@ -81,9 +81,9 @@ class Slots:
         worst[held] = largest_deformation_sigma(self.parameters[held], self.covariance[held])
         vague = held & (worst > noise.deformation)
         self._drop(vague, points)
-        vague[0] |= (self.reason == Reason.ROW) & ~held[0]
+        vague[0] |= (self.reason == Reason.VAGUE) & ~held[0]
         self.reason[:] = np.where(held[0], int(Reason.INDEXED), int(Reason.UNEXPLAINED))
-        self.reason[vague[0]] = int(Reason.ROW)
+        self.reason[vague[0]] = int(Reason.VAGUE)
         self.reason[points.counts < 3] = int(Reason.FEW)
         self.reason[points.counts == 0] = int(Reason.EMPTY)
 
