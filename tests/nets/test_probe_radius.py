@@ -42,7 +42,9 @@ def arrays(
     return np.array(out, np.float32)
 
 
-@pytest.mark.parametrize(("radius", "pitch"), [(2.0, 14), (4.0, 18), (8.0, 24), (13.0, 36)])
+@pytest.mark.parametrize(
+    ("radius", "pitch"), [(2.0, 14), (4.0, 18), (8.0, 24), (13.0, 36), (24.0, 62)]
+)
 def test_disks_of_any_size(shipped: Model, radius: float, pitch: float) -> None:
     found, sure = probe_radius(shipped, arrays(radius, pitch))
     assert found == pytest.approx(radius, rel=0.12)

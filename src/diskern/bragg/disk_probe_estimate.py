@@ -1,14 +1,12 @@
 """The probe from the patterns of a scan themselves: no vacuum region is needed.
 
 A network tells about how large the disks are (`diskern.nets.probe_radius`).  With that they are
-found and measured, which tells it better, and the brightest that stand alone are stacked on each
-other; their common shape is the probe's.  Fringes of dynamical diffraction differ from reflection
-to reflection and average out.
+found and measured, which tells radius and rim better (`diskern.bragg.disk_probe_fit`), and the
+brightest that stand alone are stacked on each other, which shows whether the probe is another than
+a round, evenly lit disk.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +17,10 @@ from scipy.spatial import cKDTree
 
 from diskern.bragg.disk_gain import estimate_response
 from diskern.bragg.disk_probe import Probe
+from diskern.bragg.disk_probe_fit import fitted_probe, is_better
 from diskern.bragg.disk_probe_measure import cut_windows, probe_of_windows
-from diskern.bragg.disk_refine import refine_disks
 from diskern.bragg.disk_search import find_disks
-from diskern.bragg.disks import Candidates, DiskOptions, Disks
+from diskern.bragg.disks import DiskOptions, Disks
 from diskern.errors import DiskernError
 from diskern.nets.probe_radius import probe_radius
 from diskern.nets.registry import load
@@ -40,16 +38,11 @@ AROUND = 5
 """px of the squares that tell what a pixel without counts would hold."""
 STACKED = 150
 """Disks stacked, at most."""
-DETAILED, OUTLINE, CLEAR = 4.0, 0.25, 0.1
-"""px of the smallest probe whose shape is told from the scan; how far, in ln of the radius, its
-outline may lie from that of the round one; and how far ln χ² must fall for it."""
-LEANING = 0.06
-"""How far the best fit of a disk, in likelihood, may pull ln of the radius from where it began."""
-FITTED = 60
-"""Disks that are fitted with probes of many radii and rims."""
-EDGES, BLUNT, SHARE = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0), 0.7, 0.12
-"""Widths of rims in px that are tried, and the largest, in px or of the radius: a wide one of small
-disks fits what diffraction draws, and leaves their places less sure than a narrow one does."""
+DETAILED, OUTLINE = 4.0, 0.35
+"""px of the smallest probe whose shape is told from the scan, and how far, in ln of the radius, its
+outline may lie from that of the round one."""
+FIRST = 0.7
+"""px: the rim that disks are first found with."""
 STRONG = 8.0
 """Least signal-to-noise ratio of a disk that is stacked."""
 ROUNDS = 2
@@ -81,7 +74,11 @@ def estimate_probe(
     counted = response.electrons(patterns) * usable
     radius = _radius(np.maximum(counted, np.float32(0)), good)
     electrons = np.maximum(counted + np.float32(response.dim_light) * usable, np.float32(0))
-    probe = _fitted_best(electrons, good, radius)
+    probe = Probe.synthetic(shape, radius, min(FIRST, 0.4 * radius))
+    disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))
+    if len(disks) == 0:
+        return probe
+    probe = fitted_probe(electrons, good, disks, radius)
     for _ in range(ROUNDS):
         disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))
         chosen, half = _single(disks, probe, good)
@@ -95,77 +92,16 @@ def estimate_probe(
         _, measured = probe_of_windows(
             windows, centre - middle, chosen.intensity, shape, alike=alike
         )
-        if measured is None or not _better(electrons, good, disks, measured, probe):
+        # What diffraction draws may be alike in many disks, at a zone axis in all: dark middles
+        # do not make an annular aperture.
+        if measured is None or measured.radius < DETAILED:
+            break
+        if abs(np.log(measured.radius / probe.radius)) > OUTLINE:
+            break
+        if not is_better(electrons, good, disks, measured, probe):
             break
         probe = measured
     return probe
-
-
-def _fitted_best(electrons: NDArray[np.float32], good: NDArray[np.bool_], radius: float) -> Probe:
-    """The round probe with which the brightest disks are fitted best, fringes and all."""
-    shape = (good.shape[0], good.shape[1])
-    start = Probe.synthetic(shape, radius, BLUNT)
-    disks = find_disks(electrons, start, mask=good, options=DiskOptions(gain=1.0))
-    if len(disks) == 0:
-        return start
-
-    def misfit(edge: float, size: float) -> float:
-        if edge > max(BLUNT, SHARE * size):
-            return np.inf
-        probe = Probe.synthetic(shape, size, edge)
-        away = float(np.log(size / radius)) / LEANING
-        return _misfit(electrons, good, disks, probe, np.pi * radius**2) + away**2
-
-    def best(edges: Sequence[float], sizes: Floats) -> tuple[float, float]:
-        tried = [(edge, float(size)) for edge in edges for size in sizes]
-        return min(tried, key=lambda at: misfit(*at))
-
-    edge, size = best([start.edge], radius * np.arange(0.8, 1.21, 0.05))
-    edge, size = best(EDGES, size * np.array([0.95, 1.0, 1.05]))
-    edge, size = best([edge], size * np.array([0.97, 0.985, 1.0, 1.015, 1.03]))
-    return Probe.synthetic(shape, size, edge)
-
-
-def _misfit(
-    electrons: NDArray[np.float32],
-    good: NDArray[np.bool_],
-    disks: Disks,
-    probe: Probe,
-    area: float,
-) -> float:
-    """How badly the first disks are fitted with a probe, fringes and all.
-
-    Minus twice the logarithm of the likelihood of a disk, whose area in px is given.
-    """
-    # Whole patterns, so that no neighbour is missing where disks overlap.
-    last = np.sort(disks.pattern)[:FITTED][-1]
-    shown = disks.select(disks.pattern <= last)
-    strong = shown.intensity > STRONG * shown.sigma_intensity
-    places = Candidates.at(shown.pattern, shown.row, shown.col)
-    fit = refine_disks(electrons, probe, places, mask=good)
-    # Fringes that the fit draws could make up for a wrong rim: each term has its price.
-    terms = (fit.order + 1) * (fit.order + 2) / 2
-    each = np.log(np.clip(fit.chi2, 1e-3, 1e6)) * area + terms * np.log(area)
-    return float(np.mean(each[strong] if strong.any() else each))
-
-
-def _better(
-    electrons: NDArray[np.float32],
-    good: NDArray[np.bool_],
-    disks: Disks,
-    measured: Probe,
-    probe: Probe,
-) -> bool:
-    """Whether disks are plainly fitted better with a probe as measured than with a round one.
-
-    What diffraction draws may be alike in many disks, at a zone axis in all: dark middles do not
-    make an annular aperture.
-    """
-    if measured.radius < DETAILED or abs(np.log(measured.radius / probe.radius)) > OUTLINE:
-        return False
-    area = np.pi * probe.radius**2
-    plain, own = (_misfit(electrons, good, disks, p, area) for p in (probe, measured))
-    return own < plain - CLEAR * area
 
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:

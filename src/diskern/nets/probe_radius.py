@@ -24,8 +24,9 @@ SMALLEST, LARGEST, COUNT = 1.5, 18.0, 40
 """px: the radii that the network knows, and how many of them, at equal ratios."""
 SIDE, MOST = 128, 192
 """px of the patterns that it was trained on, and of those that are looked at whole."""
-FINE = 3.0
-"""px: disks that look smaller on binned pixels are looked at again on finer ones."""
+FINE, WIDE = 3.0, 15.0
+"""px: disks that look smaller on binned pixels are looked at again on finer ones, and larger ones
+on coarser ones: the network knows none beyond its last class."""
 ASTRAY = 0.02
 """Share of patterns of which the network may say anything: none rules a radius out by itself."""
 PLAIN = 4
@@ -108,8 +109,8 @@ def _compressed(x: torch.Tensor) -> torch.Tensor:
 def probe_radius(model: Model, patterns: NDArray[np.float32]) -> tuple[float, float]:
     """Radius in px of the disks of (B, H, W) patterns in electrons, and how sure it is.
 
-    Large patterns are binned; where their disks then look small, the brightest part is looked at
-    again on finer pixels.
+    Large patterns are binned, and large disks once more; where disks then look small, the
+    brightest part is looked at again on finer pixels.
 
     Returns
     -------
@@ -117,11 +118,14 @@ def probe_radius(model: Model, patterns: NDArray[np.float32]) -> tuple[float, fl
     """
     block = torch.from_numpy(np.maximum(patterns, 0))
     binning = max(1, -(-min(block.shape[1:]) // MOST))
-    while True:
+    radius, sure = _judged(model, _shown(block, binning))
+    if radius > WIDE:
+        binning *= 2
         radius, sure = _judged(model, _shown(block, binning))
-        if binning == 1 or radius >= FINE:
-            return radius * binning, sure
+    while binning > 1 and radius < FINE:
         binning //= 2
+        radius, sure = _judged(model, _shown(block, binning))
+    return radius * binning, sure
 
 
 def _shown(block: torch.Tensor, binning: int) -> torch.Tensor:
