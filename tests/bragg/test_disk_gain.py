@@ -20,6 +20,18 @@ def test_counted_electrons_have_gain_one(counts: np.ndarray) -> None:
     assert estimate_response(counts, EVERYWHERE) == Response(1.0, 0.0)
 
 
+def test_single_counts_in_empty_places_are_electrons() -> None:
+    """Though the disks, all there is to compare noise in, are rough."""
+    number = 10 ** np.random.default_rng(3).uniform(3, 5, (8, 9))
+    made = simulate(
+        grid_places(8, 96, 26), number, radius=5.0, edge=0.4, background=0.004, contrast=0.3
+    )
+    assert estimate_response(made.counts, EVERYWHERE) == Response(1.0, 0.0)
+    # What each of them makes of several pixels, or many counts, is no electron.
+    scaled = estimate_response(300 * made.counts, EVERYWHERE)
+    assert scaled.gain > 50
+
+
 @pytest.mark.parametrize("gain", [0.013, 7.3, 410.5])
 def test_any_other_gain_is_told(counts: np.ndarray, gain: float) -> None:
     scaled = (counts * gain).astype(np.float32)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +29,9 @@ ALIKE = 1.2
 COUNTED, FEW = (0.5, 2.0), 1.0
 """Estimates that mean "counts are electrons" where the counts are whole numbers, and the level of
 bright tiles below which no estimate is needed for it."""
+DARK, ONE, RARE = 0.1, 2.0, 30
+"""Share of the tiles in which nothing at all must have been counted, and the counts of single
+pixels among empty ones up to which those are electrons, told from so many."""
 MOST = 0.99
 """Share of the pixels that must hold whole numbers."""
 NEGATIVE = 5.0
@@ -93,7 +97,8 @@ def estimate_response(
     spreads the light of an electron over pixels, these differ less than their electrons do; how
     much less the variance of sums of pixels tells.  That counts begin above zero no noise can
     tell where disks have fringes, for these roughen bright tiles too.  That they begin below zero
-    is plain: after a dark image too many was subtracted.
+    is plain: after a dark image too many was subtracted.  Where dark tiles are empty, single counts
+    that stand alone are electrons, however rough the disks are.
 
     Parameters
     ----------
@@ -114,8 +119,22 @@ def estimate_response(
         return Response(1.0, dark)
     if whole and float(np.median(bright[bright >= np.median(bright)])) < FEW:
         return Response(1.0, dark)
+    if whole and not np.quantile(level, DARK) and _lonely(sample - np.float32(dark), mask) <= ONE:
+        return Response(1.0, dark)
     gain, read = _line(tiles, dark, whole)
     return Response(gain, dark, read) if gain > 0 and np.isfinite(gain) else Response(1.0, dark)
+
+
+def _lonely(counts: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Median of the pixels with counts whose eight neighbours have none; inf where they are rare.
+
+    Those are single electrons: what less than one leaves in a pixel it leaves beside it, too.
+    """
+    around = np.ones((1, 3, 3), dtype=bool)
+    around[0, 1, 1] = False
+    beside = ndimage.maximum_filter(counts, footprint=around, mode="nearest")
+    found = counts[(counts > 0) & (beside <= 0) & mask]
+    return float(np.median(found)) if len(found) >= RARE else float("inf")
 
 
 def _whole(sample: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
