@@ -76,7 +76,7 @@ def _spread(
 ) -> NDArray[np.float32]:
     """The electrons of a pattern without its disks."""
     smooth = gaussian_filter(image, rng.uniform(*BLURRED) * radius, mode="constant")
-    return rng.poisson(np.maximum(smooth, 0)).astype(np.float32)
+    return np.asarray(rng.poisson(np.maximum(smooth, 0)), dtype=np.float32)
 
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
