@@ -81,27 +81,32 @@ def estimate_probe(
     probe = fitted_probe(electrons, good, disks, radius)
     for _ in range(ROUNDS):
         disks = find_disks(electrons, probe, mask=good, options=DiskOptions(gain=1.0))
-        chosen, half = _single(disks, probe, good)
-        if len(chosen) == 0:
-            return probe
-        centre = np.stack([chosen.row, chosen.col], 1)
-        middle = np.rint(centre).astype(int)
-        windows = cut_windows(electrons, chosen.pattern, middle, half)
-        windows -= chosen.background[:, None, None]
-        alike = _reflections(centre, probe.radius)
-        _, measured = probe_of_windows(
-            windows, centre - middle, chosen.intensity, shape, alike=alike
-        )
+        measured = _stacked(electrons, good, disks, probe)
         # What diffraction draws may be alike in many disks, at a zone axis in all: dark middles
         # do not make an annular aperture.
-        if measured is None or measured.radius < DETAILED:
-            break
-        if abs(np.log(measured.radius / probe.radius)) > OUTLINE:
-            break
-        if not is_better(electrons, good, disks, measured, probe):
+        if measured is None or not is_better(electrons, good, disks, measured, probe):
             break
         probe = measured
     return probe
+
+
+def _stacked(
+    electrons: NDArray[np.float32], good: NDArray[np.bool_], disks: Disks, probe: Probe
+) -> Probe | None:
+    """What the brightest single disks share beyond a round probe; None where it is no probe."""
+    chosen, half = _single(disks, probe, good)
+    if len(chosen) == 0:
+        return None
+    centre = np.stack([chosen.row, chosen.col], 1)
+    middle = np.rint(centre).astype(int)
+    windows = cut_windows(electrons, chosen.pattern, middle, half)
+    windows -= chosen.background[:, None, None]
+    alike = _reflections(centre, probe.radius)
+    offset, flux, shape = centre - middle, chosen.intensity, electrons.shape[1:]
+    _, measured = probe_of_windows(windows, offset, flux, shape, alike=alike)
+    if measured is None or measured.radius < DETAILED:
+        return None
+    return measured if abs(np.log(measured.radius / probe.radius)) < OUTLINE else None
 
 
 def _radius(electrons: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
