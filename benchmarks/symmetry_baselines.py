@@ -2,6 +2,7 @@
 
     python benchmarks/symmetry_baselines.py labels  [--recipe saed_resnet_cpu] [--limit 2000]
     python benchmarks/symmetry_baselines.py systems [--recipe spot_set_cpu] [--train 3000]
+    python benchmarks/symmetry_baselines.py published --structures FILE.parquet [--train 3000]
 
 ``labels``: look-alike classes of zone-axis images of cubic crystals, the held-out images of a
 recipe for residual networks, turned as theirs are.
@@ -17,24 +18,36 @@ recipe for residual networks, turned as theirs are.
 ``systems``: crystal system and space group from spot lists of all groups, by the forest, for one
 pattern and for the mean over all patterns of a crystal.
 
+``published``: the same as the forest was published, patterns without an instrument of crystals
+2 to 20 nm thick, by Bloch waves, materials parted by composition alone: half of the new materials
+of types that the shipped network knows (``structures_file.py``) train the forest, the other half
+are asked about.  Beside it the network and, for --joined of them, what network and rules say
+together, each with the usual prior and with the groups counted in the forest's half.
+
 Needs scikit-learn for the forest; ``--methods ratios`` does without.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from structures_file import parted_by_material
+from symmetry_net import THIN
 
 from diskern.crystal.spacegroups import space_group
 from diskern.errors import DiskernError
+from diskern.nets.registry import load
 from diskern.physics import wavelength
 from diskern.symmetry.labels import label_tree
 from diskern.symmetry.lookalike import (
@@ -46,12 +59,29 @@ from diskern.symmetry.lookalike import (
     reduced,
     zone_basis,
 )
+from diskern.symmetry.posterior import Prior, groups_from
 from diskern.train.augment import TurnAndCrop
+from diskern.train.materials import Material
 from diskern.train.saed_evaluate import HELD_OUT, table_of
 from diskern.train.saed_images import ImageBlocks, saed_images
 from diskern.train.saed_recipe import SaedTrainRecipe
-from diskern.train.train_recipe import load_train_recipe
+from diskern.train.samples import Block, sides_of
+from diskern.train.spot_sets import SpotSets
+from diskern.train.symmetry_answers import (
+    COUNTS,
+    DYNAMICAL,
+    Answers,
+    blocks_of,
+    dynamical,
+    held_out,
+    network_answers,
+    reasoner_answers,
+)
+from diskern.train.symmetry_answers import joined as together
+from diskern.train.symmetry_judges import judge_of
+from diskern.train.train_recipe import load_train_recipe, parse_train_recipe
 
+say = logging.getLogger("benchmark").info
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -276,7 +306,6 @@ def label_forest(recipe: SaedTrainRecipe, trees: int, limit: int) -> Iterator[di
 
 def labels(recipe: SaedTrainRecipe, methods: list[str], trees: int, limit: int) -> None:
     """Both baselines on each held-out side."""
-    say = logging.getLogger("benchmark").info
     if "ratios" in methods:
         for side in HELD_OUT:
             say(str(label_ratios(recipe, side, limit)))
@@ -296,58 +325,97 @@ def _scores(p: Floats, truth: Ints, made_up: NDArray[np.bool_]) -> dict[str, Any
 
 
 # --- systems and space groups -------------------------------------------------------------------
-def spot_features(recipe: Any, side: str, blocks: int) -> tuple[NDArray[np.float32], Ints, Ints]:
+def spot_features(blocks: Iterable[Block]) -> tuple[NDArray[np.float32], Ints, Ints]:
     """Features, group and block of patterns of crystals."""
-    from diskern.train.spot_sets import SpotSets
-
-    source = SpotSets(recipe.data, side)
     rows, groups, numbers = [], [], []
-    for number in range(blocks):
-        block = source.block(number)
+    for number, block in enumerate(blocks):
         keep = block["crystal"] == 1
         if keep.any():
             rows.append(features(block["q"][keep].astype(float), block["intensity"][keep]))
             groups.append(block["space_group"][keep])
-            numbers.append(block["number"][keep])
+            numbers.append(np.full(int(keep.sum()), number))
     return np.concatenate(rows), np.concatenate(groups), np.concatenate(numbers)
 
 
-def systems(recipe: Any, trees: int, train: int, test: int) -> list[dict[str, Any]]:
-    """Accuracy of the forest for crystal systems and space groups."""
-    tree = label_tree()
-    say = logging.getLogger("benchmark").info
-    given, groups, _ = spot_features(recipe, "train", train)
+def grown(blocks: Iterable[Block], trees: int) -> Any:
+    """A forest that was trained on the patterns of some blocks."""
+    given, groups, _ = spot_features(blocks)
     model = forest(trees)
     model.fit(given, groups)
     say("trained on %d patterns", len(given))
-    held, truth, number = spot_features(recipe, "test", test)
+    return model
+
+
+def forest_rows(model: Any, blocks: Iterable[Block]) -> list[dict[str, Any]]:
+    """Accuracy of a forest for crystal systems and space groups."""
+    held, truth, number = spot_features(blocks)
     probability = np.zeros((len(held), 230))
     probability[:, model.classes_ - 1] = model.predict_proba(held)
     _, place = np.unique(number, return_inverse=True)
     count = np.bincount(place)
     joined = np.stack([np.bincount(place, column) for column in probability.T], 1) / count[:, None]
     first = np.unique(place, return_index=True)[1]
-    rows = []
-    for words, p, group in (("one", probability, truth), ("all", joined, truth[first])):
-        system = tree.marginal("system", p).argmax(1) == tree.index("system", group)
-        right = p.argmax(1) + 1 == group
-        rows.append(
-            {
-                "method": "forest",
-                "patterns": words,
-                "tests": len(p),
-                "system": round(float(system.mean()), 4),
-                "space_group": round(float(right.mean()), 4),
-            }
+    pairs = (("one", probability, truth), ("all", joined, truth[first]))
+    return [accuracy("forest", words, p, group) for words, p, group in pairs]
+
+
+def accuracy(method: str, patterns: str, p: Floats, truth: Ints) -> dict[str, Any]:
+    """Share of systems and space groups that are named first by (N, 230) probabilities."""
+    tree = label_tree()
+    system = tree.marginal("system", p).argmax(1) == tree.index("system", truth)
+    row = {
+        "method": method,
+        "patterns": patterns,
+        "tests": len(p),
+        "system": round(float(system.mean()), 4),
+        "space_group": round(float((p.argmax(1) + 1 == truth).mean()), 4),
+    }
+    say(str(row))
+    return row
+
+
+def systems(recipe: Any, trees: int, train: int, test: int) -> None:
+    """The forest on the sides of a recipe."""
+    trained, held = (SpotSets(recipe.data, side) for side in ("train", "test"))
+    model = grown((trained.block(n) for n in range(train)), trees)
+    forest_rows(model, (held.block(n) for n in range(test)))
+
+
+def published(structures: Path, trees: int, train: int, test: int, joined: int) -> None:
+    """Forest, network, and network with rules, on patterns as the forest's were published."""
+    net = load("spot_set")
+    recipe = parse_train_recipe(net.card.recipe).data
+    materials = parted_by_material(structures, sides_of(recipe))[1]
+    halves: tuple[list[Material], list[Material]] = ([], [])
+    for material in materials:
+        halves[hashlib.sha256(material.formula.encode()).digest()[0] % 2].append(material)
+    changes = {**THIN, "clean": True, **DYNAMICAL}
+    own, asked = (held_out(recipe, materials=h, evenly=False, **changes) for h in halves)
+    say("%d materials to learn from, %d to be asked about", *(len(h) for h in halves))
+    model = grown(dynamical(blocks_of(own, train)), trees)
+    blocks = dynamical(blocks_of(asked, test))
+    forest_rows(model, blocks)
+    counted = np.bincount([m.space_group for m in halves[0]], minlength=231)[1:] + 0.1
+    priors = {"usual": Prior.natural().of_groups(), "counted": counted / counted.sum()}
+    answers = {"network": network_answers(judge_of(net), blocks)}
+    if joined:
+        rules = reasoner_answers(blocks[:joined], COUNTS)
+        answers["network, same"] = Answers(
+            rules.truth, {k: v[:joined] for k, v in answers["network"].log_likelihood.items()}
         )
-        say(str(rows[-1]))
-    return rows
+        answers["network and rules"] = together(rules, answers["network, same"])
+    for (method, found), (name, prior) in product(answers.items(), priors.items()):
+        for k in COUNTS:
+            p = groups_from(found.log_likelihood[k], prior)
+            accuracy(f"{method}, {name} prior", str(k), p, found.truth)
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=["labels", "systems"])
+    parser.add_argument("task", choices=["labels", "systems", "published"])
+    parser.add_argument("--structures", type=Path, help="for published")
+    parser.add_argument("--joined", type=int, default=0, help="crystals that the rules see too")
     parser.add_argument("--recipe")
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--methods", default="ratios,forest", help="for labels")
@@ -361,6 +429,10 @@ def main() -> None:
         if not isinstance(recipe, SaedTrainRecipe):
             raise DiskernError(f"{options.recipe} is no recipe for look-alike labels")
         labels(recipe, options.methods.split(","), options.trees, options.limit)
+    elif options.task == "published":
+        if options.structures is None:
+            raise DiskernError("published needs a file of known structures: --structures FILE")
+        published(options.structures, options.trees, options.train, options.test, options.joined)
     else:
         recipe = load_train_recipe(options.recipe or "spot_set_cpu")  # type: ignore[assignment]
         systems(recipe, options.trees, options.train, options.test)

@@ -152,7 +152,8 @@ class DiskSet:
 
     def _recorded(self, specimen: _Specimen, dose: Floats, rng: np.random.Generator) -> Block:
         rocked, optics, aperture = specimen.rocked, specimen.optics, specimen.aperture
-        camera = Camera.draw(rng, Scene((self.recipe.size,) * 2, optics.pixel_size))
+        scene = Scene((self.recipe.size,) * 2, optics.pixel_size)
+        camera = Camera.draw(rng, scene, self.recipe.flooded)
         n, b = self.recipe.size, self.block_size
         middle = n / 2 + rng.normal(0, 0.04 * n, 2)
         centres = middle + rng.normal(0, 0.5, (b, 2))
@@ -165,7 +166,10 @@ class DiskSet:
         mean, passed = camera.expected(drawn.image, labels, rng)
         electrons = dose.astype(np.float32)[:, None, None]
         ratio = signal_to_noise(
-            drawn, passed * electrons, mean * electrons, np.full(b, camera.read_noise**2)
+            drawn,
+            passed * electrons * ~camera.flooded(mean),
+            mean * electrons,
+            np.full(b, camera.read_noise**2),
         )
         return {
             "image": camera.record(mean * electrons, labels, rng),

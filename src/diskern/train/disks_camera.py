@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from diskern.simulate.instrument import (
     AmorphousHalo,
     BeamStop,
+    Blooming,
     DiffuseBackground,
     InelasticBlur,
     Labels,
     ModulationTransfer,
     PixelDefects,
+    Saturation,
     Scene,
     Transform,
 )
+from diskern.simulate.instrument.saturation import spill
 from diskern.simulate.instrument.transform import log_uniform
 
 Floats = NDArray[np.float64]
@@ -35,6 +38,7 @@ class Camera:
     blur : transfer function, or None, and whether it acts before the electrons are counted.
     defects : hot and dead pixels, or None.
     read_noise : rms in electrons, 0 of a counting detector.
+    well : what happens to more charge than a pixel holds, or None.
     """
 
     scattering: tuple[Transform, ...]
@@ -43,10 +47,11 @@ class Camera:
     counting: bool
     defects: PixelDefects | None
     read_noise: float
+    well: Saturation | Blooming | None = None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, scene: Scene) -> Camera:
-        """A camera with everything drawn at random."""
+    def draw(cls, rng: np.random.Generator, scene: Scene, flooded: float = 0.0) -> Camera:
+        """A camera with everything drawn at random, too full in a share ``flooded`` of all."""
         scattering: list[Transform] = []
         if rng.random() < 0.4:
             scattering.append(InelasticBlur.draw(rng, scene))
@@ -62,7 +67,10 @@ class Camera:
         blur = ModulationTransfer(transfer) if rng.random() < 0.5 else None
         defects = PixelDefects.draw(rng, scene) if rng.random() < 0.4 else None
         noise = 0.0 if counting else log_uniform(rng, 0.02, 2.0)
-        return cls(tuple(scattering), stop, blur, counting, defects, noise)
+        well: Saturation | Blooming | None = None
+        if flooded and rng.random() < flooded:
+            well = (Saturation if rng.random() < 0.5 else Blooming).draw(rng, scene)
+        return cls(tuple(scattering), stop, blur, counting, defects, noise, well)
 
     def expected(
         self, image: Singles, labels: Labels, rng: np.random.Generator
@@ -82,11 +90,20 @@ class Camera:
             image, labels = self.blur.apply(image, labels, rng)
         return image, passed
 
+    def flooded(self, mean: Singles) -> NDArray[np.bool_]:
+        """(B, H, W) where charge from other pixels hides what a pixel of the mean image shows."""
+        if not isinstance(self.well, Blooming):
+            return np.zeros(mean.shape, dtype=bool)
+        full = mean.max(axis=(-2, -1), keepdims=True) * np.float32(self.well.level)
+        return spill(mean, full, self.well.drained, self.well.reach) >= full
+
     def record(self, mean: Singles, labels: Labels, rng: np.random.Generator) -> Singles:
         """Counts (B, H, W) from expected electrons; below zero only through read noise."""
         counts = rng.poisson(np.maximum(mean, 0)).astype(np.float32)
         if self.blur is not None and not self.counting:
             counts, labels = self.blur.apply(counts, labels, rng)
+        if self.well is not None:
+            counts, labels = self.well.apply(counts, labels, rng)
         if self.read_noise:
             noise = rng.standard_normal(counts.shape, dtype=np.float32)
             counts += noise * np.float32(self.read_noise)

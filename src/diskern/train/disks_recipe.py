@@ -47,6 +47,9 @@ class DisksRecipe(Recipe):
     """Share of patterns with those of another grain under them."""
     annular: Share = 0.05
     """Share of blocks with an annular aperture."""
+    flooded: Share = 0.0
+    """Share of blocks whose camera is full before the brightest disk is; in half of them the charge
+    spills down the columns."""
     roughness: Range = Range(low=2.0, high=8.0)
     """Å: rms roughness of the foil's faces, which damps the tails of rocking curves."""
     bloch: Share = 0.0
@@ -82,6 +85,7 @@ class DisksRecipe(Recipe):
             "bloch_count",
             "bloch_tables",
             "blocks",
+            "flooded",
             "roughness",
             "shards",
         }
