@@ -95,7 +95,7 @@ class Camera:
         if not isinstance(self.well, Blooming):
             return np.zeros(mean.shape, dtype=bool)
         full = mean.max(axis=(-2, -1), keepdims=True) * np.float32(self.well.level)
-        return spill(mean, full, self.well.drained, self.well.reach) >= full
+        return np.asarray(spill(mean, full, self.well.drained, self.well.reach) >= full)
 
     def record(self, mean: Singles, labels: Labels, rng: np.random.Generator) -> Singles:
         """Counts (B, H, W) from expected electrons; below zero only through read noise."""
