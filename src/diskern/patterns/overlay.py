@@ -94,8 +94,15 @@ def _text(image: Image, bar: ScaleBar | None) -> NDArray[np.bool_]:
         cols = slice(max(bar.col - reach, 0), bar.col + int(bar.length_px) + reach)
         patch = image[rows, cols]
         excess = patch - np.median(patch)
-        lit = excess > 0.15 * span if bar.bright else excess < -0.15 * span
-        drawn[rows, cols] |= _lettering(lit, patch, 0.12 * span, beside_bar=True)
+        if not bar.bright:
+            excess = -excess
+        # Letters are of the bar's own grey, which on a negative is little lighter than the image.
+        inside = excess[bar.row - rows.start :, bar.col - cols.start :]
+        ink = inside[: bar.thickness, : int(bar.length_px)]
+        own, even = float(np.median(ink)), max(3 * float(ink.std()), 0.01 * span)
+        noise = 1.5 * float(np.median(np.abs(excess)))
+        lit = excess > max(min(0.15 * span, 0.5 * own), min(4 * noise, own - even))
+        drawn[rows, cols] |= _lettering(lit, patch, min(0.12 * span, 0.4 * own), beside_bar=True)
     return drawn
 
 
