@@ -9,8 +9,12 @@ import pytest
 from synthetic import Canvas, hexagonal, jpeg
 
 from diskern.errors import DiskernError
+from diskern.patterns.geometry import Flaw
+from diskern.patterns.overlay import find_overlays
 from diskern.patterns.read import read
 from diskern.patterns.scalebar import ScaleBar, find_scale_bar
+from diskern.simulate.instrument import Labels
+from diskern.simulate.instrument import ScaleBar as BurntIn
 
 
 def _picture(seed: int = 0) -> np.ndarray:
@@ -28,6 +32,44 @@ def test_white_bar(thickness: int, quality: int | None) -> None:
     assert bar.length_px == pytest.approx(103, abs=2 if quality else 1)
     assert bar.col == pytest.approx(40, abs=2)
     assert bar.bright
+
+
+def _noise(grey: float, noise: float, seed: int = 3) -> np.ndarray:
+    levels = np.random.default_rng(seed).normal(grey, noise, (400, 520))
+    return np.clip(np.round(levels), 0, 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("bright", [True, False])
+@pytest.mark.parametrize(
+    ("grey", "noise", "quality"),
+    [(180, 30, None), (238, 5, None), (235, 4, 85), (120, 55, None), (200, 15, 75)],
+)
+def test_bar_and_letters_in_noise_and_on_a_negative(
+    grey: float, noise: float, quality: int | None, bright: bool
+) -> None:
+    scene = Labels.of(np.zeros((400, 520), np.float32), pixel_size=5e-3)
+    plain = _noise(grey, noise) if bright else 255 - _noise(grey, noise)
+    plain[0, 0], plain[0, 1] = 0, 255
+    legend = BurntIn(length=5.0, corner=0, height=0.05, bright=bright)
+    image, labels = legend.apply(plain, scene, np.random.default_rng(0))
+    ink = image != plain
+    image = image if quality is None else jpeg(image.astype(np.uint8), quality)
+    bar = find_scale_bar(image)
+    assert bar is not None
+    assert bar.bright == bright
+    assert bar.length_px == pytest.approx(101, abs=3)
+    # The letters, and little else, are drawn things.
+    found = (find_overlays(image) & np.uint16(Flaw.OVERLAY)) > 0
+    box = (labels.flaws & np.uint16(Flaw.OVERLAY)) > 0
+    assert found[ink].mean() > 0.9
+    assert found[~box].mean() < 0.02
+
+
+def test_noise_alone_draws_nothing() -> None:
+    for seed, (grey, noise) in enumerate([(180, 30), (250, 5), (5, 5), (120, 90)]):
+        image = _noise(grey, noise, seed)
+        assert find_scale_bar(image) is None
+        assert find_scale_bar(jpeg(image.astype(np.uint8), 75)) is None
 
 
 def test_line_with_end_ticks_is_measured_over_the_ticks() -> None:
