@@ -132,6 +132,22 @@ def test_title_bar_frame_and_cross() -> None:
     assert cross.sum() == 2 * 2 * 512 - 4
 
 
+@pytest.mark.parametrize("factor", [0.0, 2.5])
+def test_cross_on_sparse_counts(factor: float) -> None:
+    rows, cols = np.indices((512, 512))
+    mean = 6 * np.exp(-np.hypot(rows - 230, cols - 270) / 60) + 0.1
+    mean[np.hypot(rows - 150, cols - 300) < 4] += 200
+    counts = np.random.default_rng(4).poisson(mean).astype(np.float32)
+    assert np.median(counts) == 0
+    assert not _has(find_flaws(counts), Flaw.CROSS).any()
+    counts[255:257] = np.round(factor * counts[255:257])
+    counts[:, 255:257] = np.round(factor * counts[:, 255:257])
+    cross = _has(find_flaws(counts), Flaw.CROSS)
+    assert cross[255:257].mean() > 0.95
+    assert cross[:, 255:257].mean() > 0.95
+    assert cross.sum() < 2 * 2 * 512
+
+
 @pytest.mark.parametrize(
     "image",
     [

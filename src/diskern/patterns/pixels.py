@@ -19,6 +19,12 @@ PEAKEDNESS = 0.2
 LEAST = 4.0
 """Least excess in grey levels: compression and rounding leave specks of two or three."""
 
+UNDIMMED = 0.98
+"""Quantile above which a pixel counts no more where the sums of lines are compared."""
+WIDE, CLEAR = 0.4, 2.5
+"""By which share wide pixels have more or less than others, and by how many times the scatter, in
+either half of a line."""
+
 _OFFSETS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)])
 _TOUCHING = np.abs(_OFFSETS).max(axis=1) == 1
 
@@ -106,7 +112,7 @@ def find_bad_lines(image: Image, good: Bools) -> NDArray[np.uint16]:
 
     A line is bad where it differs from the lines on both sides over nearly its whole length,
     by more than lines ever do.  Lines in the middle of the detector or next to a multiple of
-    256 are the wide pixels between the chips.
+    256 are the wide pixels between the chips; there it is enough that their sum differs.
     """
     flags = np.zeros(image.shape, dtype=np.uint16)
     _mark_lines(image, good, flags)
@@ -120,22 +126,53 @@ def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
         return
     reach = 4
     middle = slice(reach, count - reach)
-    before, after, line = image[: -2 * reach], image[2 * reach :], image[middle]
     usable = good[: -2 * reach] & good[2 * reach :] & good[middle]
-    enough = usable.sum(1) > max(16, 0.3 * image.shape[1])
-    above = (line > np.maximum(before, after)) & usable
-    below = (line < np.minimum(before, after)) & usable
-    covered = np.maximum(usable.sum(1), 1)
-    middles = (before + after) / 2
-    change = np.where(usable, line - middles, 0).sum(1) / np.maximum(
-        np.where(usable, np.abs(middles), 0).sum(1), 1e-12
+    before, after, line = (
+        np.where(usable, part, 0)
+        for part in (image[: -2 * reach], image[2 * reach :], image[middle])
     )
-    size = image.shape[0]
-    for share, sign, kind in ((above, 1, Flaw.HOT), (below, -1, Flaw.DEAD)):
+    covered = usable.sum(1)
+    enough = covered > max(16, 0.3 * image.shape[1])
+    middles = (before + after) / 2
+    change = (line - middles).sum(1) / np.maximum(np.abs(middles).sum(1), 1e-12)
+    between = _between_chips(np.arange(reach, count - reach), count)
+    half = image.shape[1] // 2
+    # A beam stop from the edge to the middle is no line.
+    halves = [
+        _wide_lines(image[:, part], good[:, part]) for part in (slice(half), slice(half, None))
+    ]
+    wide = np.where(halves[0] == halves[1], halves[0], 0)[middle]
+    for sign, wins, kind in (
+        (1, line > np.maximum(before, after), Flaw.HOT),
+        (-1, line < np.minimum(before, after), Flaw.DEAD),
+    ):
         # By chance a pixel is above both of its neighbours one time in three.
-        bad = enough & (share.sum(1) / covered > 0.7) & (sign * change > 0.2)
-        for row in np.nonzero(bad)[0] + reach:
-            gap = min(abs((row + 0.5) % 256 - 256 * round((row + 0.5) % 256 / 256)),
-                      abs(row + 0.5 - size / 2))  # fmt: skip
-            flaw = Flaw.CROSS if gap <= 4 else kind
-            flags[row] |= np.uint16(flaw)
+        bad = ((wins & usable).sum(1) > 0.7 * np.maximum(covered, 1)) & (sign * change > 0.2)
+        bad |= between & (sign * wide > 0)
+        for row in np.flatnonzero(bad & enough):
+            flags[row + reach] |= np.uint16(Flaw.CROSS if between[row] else kind)
+
+
+def _wide_lines(image: Image, good: Bools) -> NDArray[np.int64]:
+    """1 where a line has far more than the lines about it, -1 where far less, else 0."""
+    used = good.sum(1)
+    if not used.any():
+        return np.zeros(len(image), dtype=np.int64)
+    # Spots would tell as much as all the rest of a sparse pattern.
+    dim = np.where(good, np.minimum(image, np.quantile(image[good], UNDIMMED)), 0)
+    mean = dim.sum(1, dtype=np.float64) / np.maximum(used, 1)
+    about = np.median([np.roll(mean, step) for step in (-7, -4, 4, 7)], axis=0)
+    more = mean - about
+    # Of counts, by their number; what they are counted in is seen from the other lines.
+    told = more * np.sqrt(used / np.maximum(about, 1e-12))
+    seen = about > 0
+    scatter = 1.5 * float(np.median(np.abs(told[seen]))) if seen.any() else 0.0
+    clear = seen & (np.abs(told) > CLEAR * scatter) & (np.abs(more) > WIDE * about)
+    return np.asarray(np.where(clear, np.sign(more), 0), dtype=np.int64)
+
+
+def _between_chips(row: NDArray[np.int64], count: int) -> Bools:
+    """Whether a line lies in the middle of a detector of ``count`` lines, or between its chips."""
+    edge = row + 0.5
+    chip = np.abs(edge - 256 * np.round(edge / 256))
+    return np.asarray(np.minimum(chip, np.abs(edge - count / 2)) <= 4)
