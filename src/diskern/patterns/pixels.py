@@ -19,7 +19,7 @@ PEAKEDNESS = 0.2
 LEAST = 4.0
 """Least excess in grey levels: compression and rounding leave specks of two or three."""
 
-UNDIMMED = 0.98
+UNDIMMED = 0.99
 """Quantile above which a pixel counts no more where the sums of lines are compared."""
 WIDE, CLEAR = 0.4, 2.5
 """By which share wide pixels have more or less than others, and by how many times the scatter, in
