@@ -21,9 +21,9 @@ LEAST = 4.0
 
 UNDIMMED = 0.99
 """Quantile above which a pixel counts no more where the sums of lines are compared."""
-WIDE, CLEAR = 0.4, 2.5
+WIDE, BESIDE = (0.4, 2.5), (0.2, 1.0)
 """By which share wide pixels have more or less than others, and by how many times the scatter, in
-either half of a line."""
+either half of a line; and lines within 3 px of such a one."""
 
 _OFFSETS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)])
 _TOUCHING = np.abs(_OFFSETS).max(axis=1) == 1
@@ -136,12 +136,7 @@ def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
     middles = (before + after) / 2
     change = (line - middles).sum(1) / np.maximum(np.abs(middles).sum(1), 1e-12)
     between = _between_chips(np.arange(reach, count - reach), count)
-    half = image.shape[1] // 2
-    # A beam stop from the edge to the middle is no line.
-    halves = [
-        _wide_lines(image[:, part], good[:, part]) for part in (slice(half), slice(half, None))
-    ]
-    wide = np.where(halves[0] == halves[1], halves[0], 0)[middle]
+    wide = _wide_lines(image, good)[middle]
     for sign, wins, kind in (
         (1, line > np.maximum(before, after), Flaw.HOT),
         (-1, line < np.minimum(before, after), Flaw.DEAD),
@@ -154,21 +149,38 @@ def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
 
 
 def _wide_lines(image: Image, good: Bools) -> NDArray[np.int64]:
-    """1 where a line has far more than the lines about it, -1 where far less, else 0."""
+    """1 where a line has far more than the lines about it, -1 where far less, else 0.
+
+    In both of its halves: a beam stop from the edge to the middle is no line.
+    """
+    half = image.shape[1] // 2
+    halves = [_excess(image[:, part], good[:, part]) for part in (slice(half), slice(half, None))]
+    out = np.zeros(len(image), dtype=np.int64)
+    for sign in (1, -1):
+        sure, likely = (
+            np.all([(sign * more > share) & (sign * told > clear) for more, told in halves], axis=0)
+            for share, clear in (WIDE, BESIDE)
+        )
+        # What is beside a wide pixel is wide as well where that is likely.
+        out[likely & ndimage.binary_dilation(np.asarray(sure), iterations=3)] = sign
+    return out
+
+
+def _excess(image: Image, good: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By which share each line has more than those about it, and over the scatter of lines."""
     used = good.sum(1)
     if not used.any():
-        return np.zeros(len(image), dtype=np.int64)
+        return np.zeros(len(image)), np.zeros(len(image))
     # Spots would tell as much as all the rest of a sparse pattern.
     dim = np.where(good, np.minimum(image, np.quantile(image[good], UNDIMMED)), 0)
     mean = dim.sum(1, dtype=np.float64) / np.maximum(used, 1)
     about = np.median([np.roll(mean, step) for step in (-7, -4, 4, 7)], axis=0)
-    more = mean - about
-    # Of counts, by their number; what they are counted in is seen from the other lines.
-    told = more * np.sqrt(used / np.maximum(about, 1e-12))
     seen = about > 0
+    share = np.where(seen, (mean - about) / np.where(seen, about, 1), 0)
+    # Of counts, by their number; what they are counted in is seen from the other lines.
+    told = share * np.sqrt(used * np.where(seen, about, 0))
     scatter = 1.5 * float(np.median(np.abs(told[seen]))) if seen.any() else 0.0
-    clear = seen & (np.abs(told) > CLEAR * scatter) & (np.abs(more) > WIDE * about)
-    return np.asarray(np.where(clear, np.sign(more), 0), dtype=np.int64)
+    return share, told / max(scatter, 1e-12)
 
 
 def _between_chips(row: NDArray[np.int64], count: int) -> Bools:
