@@ -21,9 +21,9 @@ LEAST = 4.0
 
 UNDIMMED = 0.99
 """Quantile above which a pixel counts no more where the sums of lines are compared."""
-WIDE, BESIDE = (0.4, 2.5), (0.2, 1.0)
+WIDE, CLEAR = 0.4, 2.5
 """By which share wide pixels have more or less than others, and by how many times the scatter, in
-either half of a line; and lines within 3 px of such a one."""
+either half of a line."""
 
 _OFFSETS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)])
 _TOUCHING = np.abs(_OFFSETS).max(axis=1) == 1
@@ -157,12 +157,10 @@ def _wide_lines(image: Image, good: Bools) -> NDArray[np.int64]:
     halves = [_excess(image[:, part], good[:, part]) for part in (slice(half), slice(half, None))]
     out = np.zeros(len(image), dtype=np.int64)
     for sign in (1, -1):
-        sure, likely = (
-            np.all([(sign * more > share) & (sign * told > clear) for more, told in halves], axis=0)
-            for share, clear in (WIDE, BESIDE)
-        )
-        # What is beside a wide pixel is wide as well where that is likely.
-        out[likely & ndimage.binary_dilation(np.asarray(sure), iterations=3)] = sign
+        clear = [(sign * more > WIDE) & (sign * told > CLEAR) for more, told in halves]
+        # Beside a wide line half of one is enough: a stop may hide the other.
+        sure = ndimage.binary_dilation(clear[0] & clear[1], iterations=3)
+        out[(clear[0] | clear[1]) & sure] = sign
     return out
 
 
