@@ -137,15 +137,20 @@ class Record:
     net: bool
 
 
-def recorded(kind: str, spots: Spots, size: int, seed: int) -> Record:
-    """An image of the spots by an instrument drawn anew."""
+def drawn(kind: str, size: int, seed: int) -> tuple[Instrument, float, float]:
+    """An instrument, its pixel size in 1/Å and the rms radius of its spots in px."""
     rng = np.random.default_rng([seed, 7])
     pixel_size = float(rng.uniform(1.2, 2.2)) / (size / 2)
     instrument = Instrument.draw(seed, (size, size), pixel_size)
     if kind == "amorphous":
         halo = AmorphousHalo.draw(rng, Scene((size, size), pixel_size))
         instrument = Instrument((halo, *instrument.transforms), seed)
-    sigma = float(rng.uniform(1.2, 2.5)) * size / 512
+    return instrument, pixel_size, float(rng.uniform(1.2, 2.5)) * size / 512
+
+
+def recorded(kind: str, spots: Spots, size: int, seed: int) -> Record:
+    """An image of the spots by an instrument drawn anew."""
+    instrument, pixel_size, sigma = drawn(kind, size, seed)
     image, labels = exposed(spots, instrument, size, pixel_size, sigma)
     order = np.argsort(-spots[1])
     bright, lit = labels.points[order][labels.visible[order]], upright(image)[0]
