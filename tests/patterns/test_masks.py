@@ -148,6 +148,14 @@ def test_cross_on_sparse_counts(factor: float) -> None:
     assert cross.sum() < 2 * 2 * 512
 
 
+@pytest.mark.parametrize("level", [0.1, 1.0, 20.0])
+def test_rows_of_spots_along_the_detector_are_no_cross(level: float) -> None:
+    canvas = Canvas((256, 256), (128.0, 128.0), 3).background(level, 0).beam(1e5)
+    for step in (-84, -56, -28, 28, 56, 84):
+        canvas.spot(128 + step, 128, 3000, 1.5).spot(128, 128 + step, 3000, 1.5)
+    assert not _has(find_flaws(canvas.counts()), Flaw.CROSS).any()
+
+
 @pytest.mark.parametrize(
     "image",
     [

@@ -45,7 +45,7 @@ def find_flaws(image: NDArray[Any]) -> NDArray[np.uint16]:
         return flaws
     flaws |= find_overlays(array)
     noise = estimate_noise(array, flaws == 0)
-    flaws |= find_bad_lines(array, flaws == 0)
+    flaws |= find_bad_lines(array, flaws == 0, noise)
     flaws |= find_bad_pixels(array, flaws == 0, noise)
     flaws |= find_shadows(array, flaws == 0)
     flaws |= find_saturation(array, (flaws & USELESS) == 0, noise)

@@ -24,6 +24,10 @@ UNDIMMED = 0.99
 WIDE, CLEAR = 0.4, 2.5
 """By which share wide pixels have more or less than others, and by how many times the scatter, in
 either half of a line."""
+PIECE = 8.0
+"""Electrons in a piece of a line that can be compared with those about it."""
+WIDEST = 4
+"""Lines between two chips; a row of spots is wider."""
 
 _OFFSETS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)])
 _TOUCHING = np.abs(_OFFSETS).max(axis=1) == 1
@@ -107,20 +111,26 @@ def _significance(
     return np.asarray(np.sign(excess) * np.sqrt(2 * np.maximum(deviance, 0)))
 
 
-def find_bad_lines(image: Image, good: Bools) -> NDArray[np.uint16]:
+def find_bad_lines(image: Image, good: Bools, noise: Noise) -> NDArray[np.uint16]:
     """Bits `Flaw.CROSS`, `Flaw.HOT` and `Flaw.DEAD` of whole rows and columns.
 
     A line is bad where it differs from the lines on both sides over nearly its whole length,
     by more than lines ever do.  Lines in the middle of the detector or next to a multiple of
-    256 are the wide pixels between the chips; there it is enough that their sum differs.
+    256 are the wide pixels between the chips; there it is enough that most pieces of them do.
+
+    Parameters
+    ----------
+    image : (Q_y, Q_x) finite grey levels, electrons bright.
+    good : (Q_y, Q_x) pixels to look at.
+    noise : of the image.
     """
     flags = np.zeros(image.shape, dtype=np.uint16)
-    _mark_lines(image, good, flags)
-    _mark_lines(image.T, good.T, flags.T)
+    _mark_lines(image, good, noise, flags)
+    _mark_lines(image.T, good.T, noise, flags.T)
     return flags
 
 
-def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
+def _mark_lines(image: Image, good: Bools, noise: Noise, flags: NDArray[np.uint16]) -> None:
     count = len(image)
     if count < 32:
         return
@@ -136,7 +146,7 @@ def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
     middles = (before + after) / 2
     change = (line - middles).sum(1) / np.maximum(np.abs(middles).sum(1), 1e-12)
     between = _between_chips(np.arange(reach, count - reach), count)
-    wide = _wide_lines(image, good)[middle]
+    wide = _wide_lines(image, good, noise.gain)[middle]
     for sign, wins, kind in (
         (1, line > np.maximum(before, after), Flaw.HOT),
         (-1, line < np.minimum(before, after), Flaw.DEAD),
@@ -148,37 +158,62 @@ def _mark_lines(image: Image, good: Bools, flags: NDArray[np.uint16]) -> None:
             flags[row + reach] |= np.uint16(Flaw.CROSS if between[row] else kind)
 
 
-def _wide_lines(image: Image, good: Bools) -> NDArray[np.int64]:
+def _wide_lines(image: Image, good: Bools, gain: float) -> NDArray[np.int64]:
     """1 where a line has far more than the lines about it, -1 where far less, else 0.
 
-    In both of its halves: a beam stop from the edge to the middle is no line.
+    In both of its halves: a beam stop from the edge to the middle is no line.  And not in more
+    than `WIDEST` lines side by side.
     """
-    half = image.shape[1] // 2
-    halves = [_excess(image[:, part], good[:, part]) for part in (slice(half), slice(half, None))]
     out = np.zeros(len(image), dtype=np.int64)
+    if not good.any():
+        return out
+    # Spots would tell as much as all the rest of a sparse pattern.
+    dim = np.where(good, np.minimum(image, np.quantile(image[good], UNDIMMED)), 0)
+    half = image.shape[1] // 2
+    electrons = float(dim.sum(dtype=np.float64)) / float(good.sum()) / gain if gain > 0 else PIECE
+    length = half if electrons * half < PIECE else int(np.ceil(PIECE / electrons))
+    halves = [
+        _excess(dim[:, part], good[:, part], length) for part in (slice(half), slice(half, None))
+    ]
     for sign in (1, -1):
         clear = [(sign * more > WIDE) & (sign * told > CLEAR) for more, told in halves]
         # Beside a wide line half of one is enough: a stop may hide the other.
         sure = ndimage.binary_dilation(clear[0] & clear[1], iterations=3)
-        out[(clear[0] | clear[1]) & sure] = sign
+        runs, count = ndimage.label((clear[0] | clear[1]) & sure)
+        narrow = np.flatnonzero(np.bincount(runs.ravel(), minlength=count + 1)[1:] <= WIDEST) + 1
+        out[np.isin(runs, narrow)] = sign
     return out
 
 
-def _excess(image: Image, good: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """By which share each line has more than those about it, and over the scatter of lines."""
+def _excess(
+    image: Image, good: Bools, length: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By which share each line has more than those about it, and over the scatter of lines.
+
+    The share is the median of pieces of ``length`` pixels: a row of spots along the line has
+    as much in all as wide pixels have, but not in most of its pieces.
+    """
     used = good.sum(1)
-    if not used.any():
-        return np.zeros(len(image)), np.zeros(len(image))
-    # Spots would tell as much as all the rest of a sparse pattern.
-    dim = np.where(good, np.minimum(image, np.quantile(image[good], UNDIMMED)), 0)
-    mean = dim.sum(1, dtype=np.float64) / np.maximum(used, 1)
-    about = np.median([np.roll(mean, step) for step in (-7, -4, 4, 7)], axis=0)
+    mean = image.sum(1, dtype=np.float64) / np.maximum(used, 1)
+    about = _about(mean)
     seen = about > 0
-    share = np.where(seen, (mean - about) / np.where(seen, about, 1), 0)
     # Of counts, by their number; what they are counted in is seen from the other lines.
-    told = share * np.sqrt(used * np.where(seen, about, 0))
+    told = (mean - about) * np.sqrt(used / np.where(seen, about, np.inf))
     scatter = 1.5 * float(np.median(np.abs(told[seen]))) if seen.any() else 0.0
+
+    starts = np.arange(0, max(image.shape[1] - length, 0) + 1, length)
+    pieces = np.add.reduceat(image, starts, axis=1, dtype=np.float64)
+    pieces /= np.maximum(np.add.reduceat(good, starts, axis=1, dtype=np.int64), 1)
+    levels = _about(pieces)
+    level = np.median(levels, axis=1)
+    more = np.median(pieces - levels, axis=1)
+    share = np.where(level > 0, more / np.where(level > 0, level, 1), 0)
     return share, told / max(scatter, 1e-12)
+
+
+def _about(lines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median of what the lines on both sides have."""
+    return np.asarray(np.median([np.roll(lines, step, axis=0) for step in (-7, -4, 4, 7)], axis=0))
 
 
 def _between_chips(row: NDArray[np.int64], count: int) -> Bools:
