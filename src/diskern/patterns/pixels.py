@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
@@ -19,13 +21,12 @@ PEAKEDNESS = 0.2
 LEAST = 4.0
 """Least excess in grey levels: compression and rounding leave specks of two or three."""
 
-UNDIMMED = 0.99
-"""Quantile above which a pixel counts no more where the sums of lines are compared."""
 WIDE, CLEAR = 0.4, 2.5
 """By which share wide pixels have more or less than others, and by how many times the scatter, in
 either half of a line."""
-PIECE = 8.0
-"""Electrons in a piece of a line that can be compared with those about it."""
+SPOT, REACH, LOCAL = 5.0, 2, 32
+"""How many times the light about it a spot has on a line, how many pixels beyond those it reaches,
+and how many pixels that light is taken from."""
 WIDEST = 4
 """Lines between two chips; a row of spots is wider."""
 
@@ -116,7 +117,7 @@ def find_bad_lines(image: Image, good: Bools, noise: Noise) -> NDArray[np.uint16
 
     A line is bad where it differs from the lines on both sides over nearly its whole length,
     by more than lines ever do.  Lines in the middle of the detector or next to a multiple of
-    256 are the wide pixels between the chips; there it is enough that most pieces of them do.
+    256 are the wide pixels between the chips; there it is enough that they do so beside the spots.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def _mark_lines(image: Image, good: Bools, noise: Noise, flags: NDArray[np.uint1
     enough = covered > max(16, 0.3 * image.shape[1])
     middles = (before + after) / 2
     change = (line - middles).sum(1) / np.maximum(np.abs(middles).sum(1), 1e-12)
-    between = _between_chips(np.arange(reach, count - reach), count)
+    between = _between_chips(np.arange(reach, count - reach), count, WIDEST)
     wide = _wide_lines(image, good, noise.gain)[middle]
     for sign, wins, kind in (
         (1, line > np.maximum(before, after), Flaw.HOT),
@@ -153,71 +154,74 @@ def _mark_lines(image: Image, good: Bools, noise: Noise, flags: NDArray[np.uint1
     ):
         # By chance a pixel is above both of its neighbours one time in three.
         bad = ((wins & usable).sum(1) > 0.7 * np.maximum(covered, 1)) & (sign * change > 0.2)
-        bad |= between & (sign * wide > 0)
+        bad |= sign * wide > 0
         for row in np.flatnonzero(bad & enough):
             flags[row + reach] |= np.uint16(Flaw.CROSS if between[row] else kind)
 
 
-def _wide_lines(image: Image, good: Bools, gain: float) -> NDArray[np.int64]:
+def _wide_lines(image: Image, good: Bools, electron: float) -> NDArray[np.int64]:
     """1 where a line has far more than the lines about it, -1 where far less, else 0.
 
-    In both of its halves: a beam stop from the edge to the middle is no line.  And not in more
-    than `WIDEST` lines side by side.
+    In both of its halves: a beam stop from the edge to the middle is no line.  And beside the
+    edge of a chip, not in more than `WIDEST` lines: a row of spots is no line either.
     """
-    out = np.zeros(len(image), dtype=np.int64)
-    if not good.any():
-        return out
-    # Spots would tell as much as all the rest of a sparse pattern.
-    dim = np.where(good, np.minimum(image, np.quantile(image[good], UNDIMMED)), 0)
+    around = _about(image)
+    same = good & _about(good).all(0) & ~_spotty(image, around, electron)
     half = image.shape[1] // 2
-    electrons = float(dim.sum(dtype=np.float64)) / float(good.sum()) / gain if gain > 0 else PIECE
-    length = half if electrons * half < PIECE else int(np.ceil(PIECE / electrons))
     halves = [
-        _excess(dim[:, part], good[:, part], length) for part in (slice(half), slice(half, None))
+        _excess(image[:, part], around[..., part], same[:, part])
+        for part in (slice(half), slice(half, None))
     ]
+    touching = _between_chips(np.arange(len(image)), len(image), 0.5)
+    out = np.zeros(len(image), dtype=np.int64)
     for sign in (1, -1):
         clear = [(sign * more > WIDE) & (sign * told > CLEAR) for more, told in halves]
         # Beside a wide line half of one is enough: a stop may hide the other.
         sure = ndimage.binary_dilation(clear[0] & clear[1], iterations=3)
         runs, count = ndimage.label((clear[0] | clear[1]) & sure)
-        narrow = np.flatnonzero(np.bincount(runs.ravel(), minlength=count + 1)[1:] <= WIDEST) + 1
-        out[np.isin(runs, narrow)] = sign
+        kept = np.bincount(runs, minlength=count + 1) <= WIDEST
+        kept &= np.bincount(runs, touching, count + 1) > 0
+        out[(runs > 0) & kept[runs]] = sign
     return out
 
 
+def _about(lines: NDArray[Any]) -> NDArray[Any]:
+    """(4, N, n) the lines on both sides of each."""
+    return np.stack([np.roll(lines, step, axis=0) for step in (-7, -4, 4, 7)])
+
+
+def _spotty(image: Image, around: Image, electron: float) -> Bools:
+    """Where a spot lies on a line or on those about it.
+
+    A row of spots along a line would tell as much as wide pixels do.
+    """
+    width = image.shape[1]
+    padded = np.pad(around, ((0, 0), (0, 0), (0, -width % LOCAL)), mode="edge")
+    blocks = padded.reshape(4, len(image), -1, LOCAL)
+    light = np.repeat(np.median(blocks, axis=(0, 3)), LOCAL, axis=1)[:, :width]
+    bright = image > SPOT * (np.maximum(light, 0) + electron)
+    return ndimage.maximum_filter(bright, (2 * 7 + 1, 2 * REACH + 1))
+
+
 def _excess(
-    image: Image, good: Bools, length: int
+    image: Image, around: Image, same: Bools
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """By which share each line has more than those about it, and over the scatter of lines.
 
-    The share is the median of pieces of ``length`` pixels: a row of spots along the line has
-    as much in all as wide pixels have, but not in most of its pieces.
+    Of the pixels ``same`` alone.
     """
-    used = good.sum(1)
-    mean = image.sum(1, dtype=np.float64) / np.maximum(used, 1)
-    about = _about(mean)
+    has = np.where(same, image, 0).sum(1, dtype=np.float64)
+    about = np.median(np.where(same, around, 0).sum(2, dtype=np.float64), axis=0)
     seen = about > 0
+    share = np.where(seen, (has - about) / np.where(seen, about, 1), 0)
     # Of counts, by their number; what they are counted in is seen from the other lines.
-    told = (mean - about) * np.sqrt(used / np.where(seen, about, np.inf))
+    told = share * np.sqrt(np.where(seen, about, 0))
     scatter = 1.5 * float(np.median(np.abs(told[seen]))) if seen.any() else 0.0
-
-    starts = np.arange(0, max(image.shape[1] - length, 0) + 1, length)
-    pieces = np.add.reduceat(image, starts, axis=1, dtype=np.float64)
-    pieces /= np.maximum(np.add.reduceat(good, starts, axis=1, dtype=np.int64), 1)
-    levels = _about(pieces)
-    level = np.median(levels, axis=1)
-    more = np.median(pieces - levels, axis=1)
-    share = np.where(level > 0, more / np.where(level > 0, level, 1), 0)
     return share, told / max(scatter, 1e-12)
 
 
-def _about(lines: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median of what the lines on both sides have."""
-    return np.asarray(np.median([np.roll(lines, step, axis=0) for step in (-7, -4, 4, 7)], axis=0))
-
-
-def _between_chips(row: NDArray[np.int64], count: int) -> Bools:
-    """Whether a line lies in the middle of a detector of ``count`` lines, or between its chips."""
+def _between_chips(row: NDArray[np.int64], count: int, reach: float) -> Bools:
+    """Whether a line of ``count`` lies by the middle of a detector, or between its chips."""
     edge = row + 0.5
     chip = np.abs(edge - 256 * np.round(edge / 256))
-    return np.asarray(np.minimum(chip, np.abs(edge - count / 2)) <= 4)
+    return np.asarray(np.minimum(chip, np.abs(edge - count / 2)) <= reach)
