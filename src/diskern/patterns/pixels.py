@@ -196,9 +196,10 @@ def _spotty(image: Image, around: Image, electron: float) -> Bools:
     A row of spots along a line would tell as much as wide pixels do.
     """
     width = image.shape[1]
-    padded = np.pad(around, ((0, 0), (0, 0), (0, -width % LOCAL)), mode="edge")
-    blocks = padded.reshape(4, len(image), -1, LOCAL)
-    light = np.repeat(np.median(blocks, axis=(0, 3)), LOCAL, axis=1)[:, :width]
+    beside = np.pad(around[1:3], ((0, 0), (0, 0), (0, -width % LOCAL)), mode="edge")
+    blocks = np.stack(beside.reshape(2, len(image), -1, LOCAL), axis=2)
+    level = np.median(blocks.reshape(*blocks.shape[:2], 2 * LOCAL), axis=2)
+    light = np.repeat(level, LOCAL, axis=1)[:, :width]
     bright = image > SPOT * (np.maximum(light, 0) + electron)
     return ndimage.maximum_filter(bright, (2 * 7 + 1, 2 * REACH + 1))
 
