@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diskern.patterns.compression import compression_variance
+
 Image = NDArray[np.float32]
 
 BLOCKS = 128
@@ -149,7 +151,8 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
 
     The variance of each small block is taken from the differences of nearby pixels,
     which a smooth background hardly enters; over blocks of like level its median shuns the
-    few blocks with spots.
+    few blocks with spots.  Compressed images are without noise in most blocks, and have a coefficient
+    too many in others: `compression_variance` is the least there.
 
     Parameters
     ----------
@@ -165,7 +168,7 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
     variance, _ = block_mean(square, usable, size)
     # Blocks that hold one value from end to end lie beyond the detector, or received nothing.
     full = (share > 0.6) & (variance > 0)
-    floor_of_rounding = step**2 / 12
+    floor_of_rounding = max(step**2 / 12, compression_variance(clean) if step else 0.0)
     if full.sum() < 4:
         return Noise(0.0, max(float(np.nanvar(clean)), floor_of_rounding, 1e-12), 0.0, step)
     level, variance = level[full].astype(float), variance[full].astype(float)
