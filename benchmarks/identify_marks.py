@@ -5,7 +5,7 @@ python benchmarks/identify_marks.py [--images 300] [--first 7000]
 Images of crystals by an instrument drawn anew (`identify_images.py`).  A scale bar is right where
 its length is within 3 px of what was drawn, its letters where half of the box about bar and letters
 is set aside; chip edges are found where all their rows and columns are.  Beside it how often either
-is seen where none was drawn.
+is seen where none was drawn, and how often a JPEG image has more than five false spots.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import numpy as np
 from identify_images import Specimens, drawn, exposed
 from numpy.typing import NDArray
 
+from diskern.bragg.analyse import analyse
 from diskern.nets.registry import load
 from diskern.patterns.geometry import Flaw
 from diskern.patterns.levels import upright
 from diskern.patterns.masks import find_flaws
+from diskern.patterns.pattern import Pattern
 from diskern.patterns.scalebar import find_scale_bar
-from diskern.simulate.instrument import DetectorCross, Instrument, Labels, ScaleBar
+from diskern.simulate.instrument import DetectorCross, Instrument, Jpeg, Labels, ScaleBar
 from diskern.train.samples import sides_of
 from diskern.train.spot_sets_recipe import SpotSetTrainRecipe
 from diskern.train.train_recipe import parse_train_recipe
@@ -53,6 +55,18 @@ def marks(
         yield "chip edges found", bool(cross[wide].mean() > 0.98)
     else:
         yield "chip edges seen where none are", bool(cross.any())
+    if any(isinstance(t, Jpeg) for t in instrument.transforms):
+        yield "more than five false spots on a JPEG", false_spots(image, labels) > 5
+
+
+def false_spots(image: NDArray[np.float32], labels: Labels) -> int:
+    """Spots further than 4 px from every true one, and 12 px from the direct beam."""
+    found = analyse(Pattern.from_array(image, labels.scale)).spots.position
+    if len(found) == 0:
+        return 0
+    away = np.linalg.norm(found[:, None] - labels.points[None], axis=2).min(1)
+    beside = np.linalg.norm(found - np.array(labels.centre), axis=1)
+    return int(((away > 4) & (beside > 12)).sum())
 
 
 def main() -> None:

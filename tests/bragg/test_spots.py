@@ -150,6 +150,17 @@ def test_noise_has_no_spots(level: float) -> None:
     assert count <= 3
 
 
+@pytest.mark.parametrize("quality", [40, 55, 70])
+def test_compressed_noise_has_hardly_any_spots(quality: int) -> None:
+    """Most blocks have no coefficient left but their mean, and in the others one stands alone."""
+    count = 0
+    for seed in range(4):
+        canvas = Canvas((300, 300), (150.0, 150.0), seed).background(4, 60).beam(3e4)
+        picture = canvas.counts().clip(0, 255).astype(np.uint8)
+        count += len(_spots(jpeg(picture, quality).astype(float))[0])
+    assert count <= 8
+
+
 def test_smooth_rings_have_no_spots() -> None:
     canvas = Canvas((300, 300), (150.0, 150.0), 6).background(5, 300, 20).beam()
     for radius in (50, 58, 82, 96):

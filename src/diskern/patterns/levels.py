@@ -151,8 +151,8 @@ def estimate_noise(image: Image, good: NDArray[np.bool_]) -> Noise:
 
     The variance of each small block is taken from the differences of nearby pixels,
     which a smooth background hardly enters; over blocks of like level its median shuns the
-    few blocks with spots.  Compressed images are without noise in most blocks, and have a coefficient
-    too many in others: `compression_variance` is the least there.
+    few blocks with spots.  Compressed images have no noise in most blocks, and a coefficient too
+    many in others: `compression_variance` is the least there.
 
     Parameters
     ----------
