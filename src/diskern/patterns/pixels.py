@@ -197,8 +197,8 @@ def _spotty(image: Image, around: Image, electron: float) -> Bools:
     """
     width = image.shape[1]
     beside = np.pad(around[1:3], ((0, 0), (0, 0), (0, -width % LOCAL)), mode="edge")
-    blocks = np.stack(beside.reshape(2, len(image), -1, LOCAL), axis=2)
-    level = np.median(blocks.reshape(*blocks.shape[:2], 2 * LOCAL), axis=2)
+    blocks = np.moveaxis(beside.reshape(2, len(image), -1, LOCAL), 0, 2)
+    level = np.median(blocks.reshape(len(image), -1, 2 * LOCAL), axis=2)
     light = np.repeat(level, LOCAL, axis=1)[:, :width]
     bright = image > SPOT * (np.maximum(light, 0) + electron)
     return ndimage.maximum_filter(bright, (2 * 7 + 1, 2 * REACH + 1))
