@@ -57,7 +57,7 @@ def _coefficients(image: NDArray[Any]) -> NDArray[np.float64]:
     # Where levels were cut off, coefficients are no longer multiples.
     lowest, highest = blocks.min((1, 2)), blocks.max((1, 2))
     whole = (lowest > image.min()) & (highest < image.max()) & (lowest < highest)
-    return np.abs(fft.dctn(blocks[whole], axes=(1, 2), norm="ortho"))
+    return np.asarray(np.abs(fft.dctn(blocks[whole], axes=(1, 2), norm="ortho")))
 
 
 def _seam(image: NDArray[Any]) -> int:

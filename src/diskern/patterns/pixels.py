@@ -201,7 +201,7 @@ def _spotty(image: Image, around: Image, electron: float) -> Bools:
     level = np.median(blocks.reshape(len(image), -1, 2 * LOCAL), axis=2)
     light = np.repeat(level, LOCAL, axis=1)[:, :width]
     bright = image > SPOT * (np.maximum(light, 0) + electron)
-    return ndimage.maximum_filter(bright, (2 * 7 + 1, 2 * REACH + 1))
+    return np.asarray(ndimage.maximum_filter(bright, (2 * 7 + 1, 2 * REACH + 1)))
 
 
 def _excess(
