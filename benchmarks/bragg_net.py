@@ -1,6 +1,6 @@
 """How well the disk proposer finds disks and reads V_g and q_z, beside what it should beat.
 
-python benchmarks/bragg_net.py [--weights proposer] [--blocks 60] [--fourier FILE] [--csv FILE]
+python benchmarks/bragg_net.py [--weights proposer] [--blocks 60] [--flooded 0] [--fourier FILE]
 
 Simulated patterns of structure types that were in neither training nor calibration, two-beam and
 Bloch-wave ones apart.  Beside the network stand
@@ -277,11 +277,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="proposer")
     parser.add_argument("--blocks", type=int, default=60)
+    parser.add_argument("--flooded", type=float, default=0.0, help="share of cameras too full")
     parser.add_argument("--fourier", help="weights of the published architecture")
     parser.add_argument("--beside", help="other weights of the proposer, for comparison")
     options = parser.parse_args()
     model = load(options.weights)
     recipe: DisksRecipe = TrainRecipe.model_validate(model.card.recipe).data
+    recipe = recipe.model_copy(update={"flooded": options.flooded})
     say(f"{platform.platform()}, Python {sys.version.split()[0]}, torch {torch.__version__}")
     say(f"weights {model.card.name} {model.card.sha256[:12]}, {options.blocks} blocks a tier")
     for tier, share in (("two beams", 0.0), ("Bloch waves", 1.0)):

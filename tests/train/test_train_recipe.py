@@ -63,7 +63,7 @@ def test_tables_depend_on_what_decides_them_only() -> None:
     assert data.table_key == same.table_key != other.table_key
 
 
-@pytest.mark.parametrize("name", ["disks_wide", "spot_set_more"])
+@pytest.mark.parametrize("name", ["disks_wide", "disks_flooded", "spot_set_more"])
 def test_a_training_may_start_from_weights(name):
     recipe = load_train_recipe(name)
     net = task_of(recipe).net()
