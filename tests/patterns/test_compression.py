@@ -21,7 +21,7 @@ def _grainy(seed: int = 0, level: float = 30.0) -> np.ndarray:
 def test_variance_is_that_of_the_coefficients_that_were_rounded(quality: int, crop) -> None:
     image = _grainy()
     decoded = jpeg(image, quality).astype(np.float32)
-    # Below about 60 some coefficients are rounded to nothing, and nothing is lost but them.
+    # Less than Δ²/12 is lost where noise is too weak to reach the first step.
     lost = float(np.var(decoded - image.astype(float)))
     told = compression_variance(decoded[crop[0] :, crop[1] :])
     assert 0.2 * lost < told < 2 * lost

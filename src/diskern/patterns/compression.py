@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+LEVELS = 256
+"""Grey levels of a JPEG image."""
 SIDE = 8
 """Pixels along a block of JPEG (ITU-T T.81)."""
 HIGHEST = 5
@@ -33,6 +35,8 @@ def compression_variance(image: NDArray[Any]) -> float:
     ----------
     image : (Q_y, Q_x) grey levels, whole numbers.
     """
+    if np.ptp(image) >= LEVELS:
+        return 0.0
     row, col = _seam(image), _seam(image.T)
     here = _of_steps(image[row:, col:])
     beside = _of_steps(image[(row + SIDE // 2) % SIDE :, (col + SIDE // 2) % SIDE :])

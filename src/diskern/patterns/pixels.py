@@ -27,6 +27,8 @@ either half of a line."""
 SPOT, REACH, LOCAL = 5.0, 2, 32
 """How many times the light about it a spot has on a line, how many pixels beyond those it reaches,
 and how many pixels that light is taken from."""
+ASIDE = (-7, -4, 4, 7)
+"""Lines with which one is compared."""
 WIDEST = 4
 """Lines between two chips; a row of spots is wider."""
 
@@ -187,7 +189,7 @@ def _wide_lines(image: Image, good: Bools, electron: float) -> NDArray[np.int64]
 
 def _about(lines: NDArray[Any]) -> NDArray[Any]:
     """(4, N, n) the lines on both sides of each."""
-    return np.stack([np.roll(lines, step, axis=0) for step in (-7, -4, 4, 7)])
+    return np.stack([np.roll(lines, step, axis=0) for step in ASIDE])
 
 
 def _spotty(image: Image, around: Image, electron: float) -> Bools:
@@ -201,7 +203,7 @@ def _spotty(image: Image, around: Image, electron: float) -> Bools:
     level = np.median(blocks.reshape(len(image), -1, 2 * LOCAL), axis=2)
     light = np.repeat(level, LOCAL, axis=1)[:, :width]
     bright = image > SPOT * (np.maximum(light, 0) + electron)
-    return np.asarray(ndimage.maximum_filter(bright, (2 * 7 + 1, 2 * REACH + 1)))
+    return np.asarray(ndimage.maximum_filter(bright, (2 * ASIDE[-1] + 1, 2 * REACH + 1)))
 
 
 def _excess(
